@@ -1,0 +1,262 @@
+"""The configuration: one small frozen model per stage, unknown keys refused, the nearest known key named.
+
+A step receives its own section and nothing else. On the command line a section comes as
+`--config`: either a study's YAML file, of which the step takes its own section, or that
+section itself as inline JSON, which is what the workflow passes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from elr_mri.errors import BadInput
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Phantom(Section):
+    """The synthetic study. `effect_scale` 1 is the literature's effect sizes; see `elr_mri/phantom/effects.py`."""
+
+    seed: int = 0
+    n_subjects: Annotated[int, Field(ge=6)] = 120
+    n_external: Annotated[int, Field(ge=0)] = 30
+    visits_per_subject: Annotated[int, Field(ge=1, le=5)] = 2
+    effect_scale: Annotated[float, Field(ge=0)] = 1.0
+    variability_mm: Annotated[float, Field(ge=0, le=6)] = 2.0
+    wrong_label_share: Share = 0.0
+    spacing_mm: Positive = 1.0
+    anatomies: tuple[str, ...] = ("colin27",)
+
+
+class Cohort(Section):
+    """One download folder. `role` internal is split into train, val and test; external is only tested on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+    format: Literal["adni", "nacc", "bids", "tsv"]
+    path: str
+    role: Literal["internal", "external"] = "internal"
+
+
+class Ingest(Section):
+    """How scans and visits are matched and which diagnoses count."""
+
+    max_days: Annotated[int, Field(ge=0)] = 180
+    carry_forward_days: Annotated[int, Field(ge=0)] = 0
+    nacc_impaired_not_mci: Literal["exclude", "MCI", "CN"] = "exclude"
+    nacc_ad: Literal["primary", "any", "dementia"] = "primary"
+
+
+class Split(Section):
+    """Shares of subjects; the rest is training."""
+
+    seed: int = 0
+    val_share: Share = 0.15
+    test_share: Share = 0.2
+    n_folds: Annotated[int, Field(ge=0)] = 5
+
+
+class Demographics(Section):
+    """The talk's table of subjects and scans; nothing to choose."""
+
+
+class Convert(Section):
+    """Native scans to RAS+ NIfTI."""
+
+    batches: Annotated[int, Field(ge=0)] = 0
+    max_spacing_mm: Positive = 6.0
+    min_extent_mm: Positive = 100.0
+
+
+class Register(Section):
+    """Bias correction, brain extraction, affine and SyN registration to the template."""
+
+    batches: Annotated[int, Field(ge=0)] = 0
+    template: str = "MNI152NLin2009aSym"
+    spacing_mm: Positive = 1.5
+    affine_spacing_mm: Positive = 3.0
+    syn_spacing_mm: Positive = 2.0
+    syn_iterations: tuple[int, ...] = (40, 20, 10)
+    seed: int = 0
+
+
+class Measure(Section):
+    """Native-space volumes of the regions in a label map on the template."""
+
+    batches: Annotated[int, Field(ge=0)] = 0
+    labels: str = "shipped"
+
+
+class Pack(Section):
+    """Which registered volume the network sees."""
+
+    space: Literal["affine", "syn"] = "affine"
+    dtype: Literal["uint8", "float16"] = "uint8"
+
+
+class Baseline(Section):
+    """The volume baseline, chosen on validation."""
+
+    seed: int = 0
+    features: tuple[str, ...] = ("hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right")
+    use_age: bool = False
+
+
+class Elr(Section):
+    """Early-learning regularization: weight λ and momentum β (Liu et al., NeurIPS 2020)."""
+
+    weight: Annotated[float, Field(ge=0)] = 3.0
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.7
+
+
+class Model(Section):
+    """One trained model: a network and what is varied between the models of a study."""
+
+    network: Literal["wide", "wide-paper", "resnet18", "alexnet"]
+    width: Annotated[int, Field(ge=1)] = 8
+    norm: Literal["instance", "batch", "group", "none"] = "instance"
+    age: Literal["none", "sinusoid", "scalar"] = "none"
+    first_pool: bool = True
+    elr: Elr | None = None
+
+
+class Train(Section):
+    """The training recipe, shared by all models of a study."""
+
+    models: dict[str, Model] = {}
+    epochs: Annotated[int, Field(ge=1)] = 60
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    crop: Annotated[int, Field(ge=1)] = 96
+    standardise: Literal["scan", "voxel"] = "voxel"
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    blur_sigma_max: Annotated[float, Field(ge=0)] = 1.0
+    select: Literal["best", "last"] = "best"
+    device: str = "auto"
+
+
+class Predict(Section):
+    """Evaluation crops."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 8
+
+
+class Explain(Section):
+    """Gradient saliency."""
+
+    model: str = "wide-age-elr"
+    split: Literal["val", "test", "external"] = "test"
+
+
+class Evaluate(Section):
+    """Metrics with subject-clustered bootstrap intervals."""
+
+    seed: int = 0
+    draws: Annotated[int, Field(ge=100)] = 2000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class Report(Section):
+    """The page that people read."""
+
+    title: str = "Early Alzheimer detection from structural MRI"
+
+
+class Study(Section):
+    """A whole config file: every stage has its section, under the stage's own name."""
+
+    results: str = "results"
+    cohorts: tuple[Cohort, ...]
+    seeds: tuple[int, ...] = (0,)
+    phantom: Phantom | None = None
+    ingest: Ingest = Ingest()
+    split: Split = Split()
+    demographics: Demographics = Demographics()
+    convert: Convert = Convert()
+    register: Register = Register()
+    measure: Measure = Measure()
+    pack: Pack = Pack()
+    baseline: Baseline = Baseline()
+    train: Train = Train()
+    predict: Predict = Predict()
+    explain: Explain = Explain()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+
+
+T = TypeVar("T", bound=Section)
+
+
+def parse(model: type[T], content: Any, *, where: str) -> T:
+    """Validate `content` as `model`; raises `BadInput` that names the key, and the nearest known one if it is unknown."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as problem:
+        fault = problem.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+        if fault["type"] == "extra_forbidden":
+            known = _known_keys(model, fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0)
+            raise BadInput(
+                expected="a known key", got=repr(key), where=where, fix=f"Did you mean {near[0]!r}?" if near else "Remove it.",
+            ) from problem
+        raise BadInput(
+            expected=fault["msg"][0].lower() + fault["msg"][1:], got=repr(fault["input"]), where=f"{where}, key {key}",
+            fix="See config/README.md for every key.",
+        ) from problem
+
+
+def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Field names of the section that `path` leads to."""
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        model = next((m for m in _models_in(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The section classes inside an annotation such as `dict[str, Model]` or `Phantom | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a config file; raises `BadInput` where it is absent or not a mapping."""
+    import yaml  # lazily: the workflow passes inline JSON and needs no YAML reader
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise BadInput(expected="a readable config file", got=problem.strerror or "nothing", where=str(path), fix="Check the path.") from problem
+    except yaml.YAMLError as problem:
+        raise BadInput(expected="valid YAML", got=str(problem), where=str(path), fix="Correct the syntax.") from problem
+    if not isinstance(content, dict):
+        raise BadInput(expected="a mapping of sections", got=type(content).__name__, where=str(path), fix="See config/config.yaml.")
+    return content
+
+
+def section(model: type[T], name: str, source: str) -> T:
+    """One stage's section from `source`: inline JSON of the section itself, or the path of a config file."""
+    if source.lstrip().startswith("{"):
+        return parse(model, json.loads(source), where=f"--config ({name})")
+    study = parse(Study, read_yaml(source), where=source)
+    found = getattr(study, name)
+    if found is None:
+        raise BadInput(expected=f"a section {name!r}", got="none", where=source, fix=f"Add `{name}:` to it.")
+    return found

@@ -1,0 +1,1 @@
+"""Tensors, weights, predictions: the networks, early-learning regularization, training and saliency."""

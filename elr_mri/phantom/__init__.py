@@ -1,0 +1,1 @@
+"""The built-in synthetic study, written in the real download formats, with the truth beside it."""

@@ -1,0 +1,132 @@
+"""What a file came from: atomic outputs and the sidecar JSON beside them.
+
+Every output appears under its final name only when it is whole (`atomic`), and
+carries a sidecar with the digests of its inputs, its section of the config, the
+versions and the command (`record`), so that a later run can tell whether the
+output still stands for its inputs (`is_current`) and a reader can reproduce it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from elr_mri import __version__
+
+#: The libraries whose numbers end up in results; absent ones are left out of the sidecar.
+TRACKED = ("numpy", "scipy", "pandas", "nibabel", "antspyx", "nilearn", "torch", "monai", "scikit-learn", "matplotlib")
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary sibling of `path`; move it there when the block ends well, remove it otherwise.
+
+    The temporary name keeps the suffixes of `path`, because image libraries choose the
+    format by them. Works for a file or, where the block makes one, for a folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+    draft = holder / path.name
+    try:
+        yield draft
+        if path.is_dir() and draft.is_dir():
+            shutil.rmtree(path)
+        os.replace(draft, path)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically, with Unix line ends on every platform."""
+    with atomic(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write `content` as indented JSON, atomically; NaN is refused because JSON has none."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file that this package wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def digest_file(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(content: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the installed libraries in `TRACKED`."""
+    found = {"elr_mri": __version__, "python": platform.python_version()}
+    for name in TRACKED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def record(output: Path | str, *, step: str, version: int, inputs: Mapping[str, str], settings: Any, **facts: Any) -> None:
+    """Write `<output>.json`: how `output` was made.
+
+    Parameters
+    ----------
+    step, version : str, int
+        The stage and its `VERSION` constant.
+    inputs : mapping of name to SHA-256
+        What the output depends on.
+    settings : pydantic model or JSON-able
+        The stage's own section of the config.
+    """
+    plain = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
+    content = {
+        "step": step,
+        "step_version": version,
+        "inputs": dict(inputs),
+        "settings": plain,
+        "versions": versions(),
+        "command": shlex.join(["elr-mri", *sys.argv[1:]]),
+        **facts,
+    }
+    write_json(sidecar(output), content)
+
+
+def sidecar(output: Path | str) -> Path:
+    """Where the sidecar of `output` lies: `<name>.json` beside it."""
+    output = Path(output)
+    return output.with_name(output.name + ".json")
+
+
+def is_current(output: Path | str, *, step: str, version: int, inputs: Mapping[str, str], settings: Any) -> bool:
+    """Whether `output` exists and its sidecar names the same step, version, inputs and settings."""
+    beside = sidecar(output)
+    if not (Path(output).exists() and beside.exists()):
+        return False
+    plain = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
+    try:
+        told = read_json(beside)
+    except ValueError:
+        return False
+    return (told.get("step"), told.get("step_version"), told.get("inputs"), told.get("settings")) == (
+        step, version, dict(inputs), plain,
+    )

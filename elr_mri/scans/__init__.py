@@ -1,0 +1,1 @@
+"""Tables: from download folders to one validated scan table, splits and demographics."""

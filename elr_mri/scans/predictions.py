@@ -1,0 +1,52 @@
+"""`predictions.tsv`: what a model said about each scan. All science after this table is a function of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from elr_mri.scans.schema import Column, Schema
+from elr_mri.scans.table import CLASSES, SPLITS
+
+#: Columns of the probabilities and of the logits, in the order of `CLASSES`.
+P_COLUMNS = ("p_cn", "p_mci", "p_ad")
+Z_COLUMNS = ("z_cn", "z_mci", "z_ad")
+
+PREDICTIONS = Schema(
+    name="prediction",
+    version=1,
+    key=("model", "seed", "scan_id"),
+    columns=(
+        Column("scan_id"),
+        Column("subject_id"),
+        Column("cohort"),
+        Column("split", allowed=SPLITS),
+        Column("model"),
+        Column("seed", "integer", low=0),
+        Column("diagnosis", allowed=CLASSES),
+        *(Column(name, "number", low=0, high=1) for name in P_COLUMNS),
+        *(Column(name, "number") for name in Z_COLUMNS),
+    ),
+)
+
+
+def prediction_table(scans: pd.DataFrame, logits: np.ndarray, *, model: str, seed: int) -> pd.DataFrame:
+    """The prediction table of one model.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Rows with scan_id, subject_id, cohort, split and diagnosis.
+    logits : (n_scans, 3) float
+        In the order CN, MCI, AD. The probabilities are their softmax; the centred logits are
+        stored, so that a model that only has probabilities (log p) writes the same kind of column.
+    """
+    logits = np.asarray(logits, dtype=float)
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    shifted = np.exp(centred - centred.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    table = scans[["scan_id", "subject_id", "cohort", "split", "diagnosis"]].reset_index(drop=True)
+    table = table.assign(model=model, seed=seed)
+    table[list(P_COLUMNS)] = probabilities
+    table[list(Z_COLUMNS)] = centred
+    return PREDICTIONS.validate(table, where=f"predictions of {model}")

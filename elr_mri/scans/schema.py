@@ -1,0 +1,114 @@
+"""A validated TSV table: its columns, kinds and ranges, checked whenever it is read or written.
+
+The contracts between the zones are such tables (`table.py`, `predictions.py`).
+A table is tab-separated UTF-8 with a header; a blank or `n/a` is missing. Ids stay text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from elr_mri.errors import BadInput
+from elr_mri.provenance import atomic
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `kind` is "text", "number" or "integer"; `low`/`high` bound a number, in its own unit."""
+
+    name: str
+    kind: str = "text"
+    required: bool = True
+    allowed: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table, in order, the columns that together name a row, and the contract's version."""
+
+    name: str
+    version: int
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    def read(self, path: Path | str) -> pd.DataFrame:
+        """Read and validate a table; raises `BadInput` naming the file, the column and the first bad value."""
+        path = Path(path)
+        if not path.is_file():
+            raise BadInput(
+                expected=f"a {self.name} table", got="no such file", where=str(path),
+                fix="Check the path, or run the step that writes it.",
+            )
+        try:
+            frame = pd.read_csv(
+                path, sep="\t", dtype=str, keep_default_na=False, na_values=["", "n/a"], encoding="utf-8-sig",
+            )
+        except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
+            raise BadInput(
+                expected="tab-separated UTF-8 text with a header", got=str(problem), where=str(path),
+                fix="Save it again as UTF-8 TSV.",
+            ) from problem
+        return self.validate(frame, where=str(path))
+
+    def write(self, frame: pd.DataFrame, path: Path | str) -> None:
+        """Validate and write a table atomically; same rows, same bytes."""
+        checked = self.validate(frame, where=str(path))
+        with atomic(path) as draft:
+            checked.to_csv(draft, sep="\t", index=False, na_rep="", lineterminator="\n")
+
+    def validate(self, frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
+        """The table with its columns in order and in their types; raises `BadInput` on the first fault."""
+        missing = [c.name for c in self.columns if c.name not in frame.columns]
+        if missing:
+            raise BadInput(
+                expected=f"the column{'s' * (len(missing) > 1)} {', '.join(missing)}",
+                got=f"columns {', '.join(map(str, frame.columns))}", where=where,
+                fix="Add the missing columns; a column may be blank where it is optional.",
+            )
+        out = pd.DataFrame({c.name: _typed(frame[c.name], c, where) for c in self.columns})
+        repeated = out[out.duplicated(list(self.key), keep=False)]
+        if len(repeated):
+            first = ", ".join(str(repeated.iloc[0][k]) for k in self.key)
+            raise BadInput(
+                expected=f"one row for each {' + '.join(self.key)}", got=f"{first} more than once", where=where,
+                fix="Remove the repeated rows.",
+            )
+        return out.reset_index(drop=True)
+
+
+def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
+    """One column in its type, with its blanks and bounds checked."""
+
+    def refuse(bad: pd.Series, expected: str) -> None:
+        row = int(np.flatnonzero(bad.to_numpy())[0])
+        raise BadInput(
+            expected=expected, got=repr(values.iloc[row]), where=f"{where}, column {column.name}, row {row + 1}",
+            fix="Correct or remove that row.",
+        )
+
+    blank = values.isna()
+    if column.required and blank.any():
+        refuse(blank, "a value")
+    if column.kind == "text":
+        text = values.astype(object).where(~blank, None).map(lambda v: v if v is None else str(v)).astype("str")
+        if column.allowed and (wrong := ~blank & ~text.isin(column.allowed)).any():
+            refuse(wrong, f"one of {', '.join(column.allowed)}")
+        return text
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    if (wrong := ~blank & ~np.isfinite(numbers)).any():
+        refuse(wrong, "a number")
+    if column.low is not None and (wrong := numbers < column.low).any():
+        refuse(wrong, f"at least {column.low:g}")
+    if column.high is not None and (wrong := numbers > column.high).any():
+        refuse(wrong, f"at most {column.high:g}")
+    if column.kind == "integer":
+        if (wrong := ~blank & (numbers != numbers.round())).any():
+            refuse(wrong, "a whole number")
+        return numbers.astype("Int64")
+    return numbers
