@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import reprlib
+import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from elr_mri.errors import BadInput
 
@@ -23,7 +25,14 @@ Positive = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """Base of every section: frozen, strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Anatomy(Section):
+    """A head to deform phantoms from: a T1 image with, where there is one, a manual label map to carry along."""
+
+    image: str
+    labels: str | None = None
 
 
 class Phantom(Section):
@@ -35,9 +44,12 @@ class Phantom(Section):
     visits_per_subject: Annotated[int, Field(ge=1, le=5)] = 2
     effect_scale: Annotated[float, Field(ge=0)] = 1.0
     variability_mm: Annotated[float, Field(ge=0, le=6)] = 2.0
+    spread_scale: Annotated[float, Field(ge=0)] = 1.0
     wrong_label_share: Share = 0.0
     spacing_mm: Positive = 1.0
-    anatomies: tuple[str, ...] = ("colin27",)
+    n_broken: Annotated[int, Field(ge=0)] = 0
+    anatomies: Annotated[tuple[Literal["colin27"] | Anatomy, ...], Field(min_length=1)] = ("colin27",)
+    workers: Annotated[int, Field(ge=1)] = 2
 
 
 class Cohort(Section):
@@ -66,6 +78,12 @@ class Split(Section):
     test_share: Share = 0.2
     n_folds: Annotated[int, Field(ge=0)] = 5
 
+    @model_validator(mode="after")
+    def _leave_some_to_train_on(self) -> Split:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError("val_share and test_share must add up to less than 1")
+        return self
+
 
 class Demographics(Section):
     """The talk's table of subjects and scans; nothing to choose."""
@@ -80,14 +98,24 @@ class Convert(Section):
 
 
 class Register(Section):
-    """Bias correction, brain extraction, affine and SyN registration to the template."""
+    """Bias correction, brain extraction, affine and deformable registration to the template.
 
-    batches: Annotated[int, Field(ge=0)] = 0
+    Spacings in mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
+    `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
+    our demons (fast, the same on every machine) or SyN of ANTs. `write_syn` also writes the deformed scan.
+    """
+
     template: str = "MNI152NLin2009aSym"
     spacing_mm: Positive = 1.5
-    affine_spacing_mm: Positive = 3.0
-    syn_spacing_mm: Positive = 2.0
-    syn_iterations: tuple[int, ...] = (40, 20, 10)
+    n4_spacing_mm: Positive = 4.0
+    n4_iterations: Annotated[tuple[int, ...], Field(min_length=1, max_length=4)] = (30, 30)
+    affine_spacing_mm: Positive = 4.0
+    warp: Literal["demons", "syn"] = "demons"
+    syn_spacing_mm: Positive = 2.5
+    syn_iterations: Annotated[tuple[int, ...], Field(min_length=1)] = (25, 20, 10)
+    detail_spacing_mm: Positive = 1.5
+    detail_iterations: Annotated[int, Field(ge=0)] = 20
+    write_syn: bool = False
     seed: int = 0
 
 
@@ -132,7 +160,11 @@ class Model(Section):
 
 
 class Train(Section):
-    """The training recipe, shared by all models of a study."""
+    """The training recipe, shared by all models of a study.
+
+    `shift_max` bounds the random crop's distance from the centre, in voxels per axis (null: anywhere in the
+    grid, as the reference). `precision` auto is bfloat16 where the processor computes in it, else float32.
+    """
 
     models: dict[str, Model] = {}
     epochs: Annotated[int, Field(ge=1)] = 60
@@ -140,9 +172,13 @@ class Train(Section):
     crop: Annotated[int, Field(ge=1)] = 96
     standardise: Literal["scan", "voxel"] = "voxel"
     optimizer: Literal["sgd", "adamw"] = "adamw"
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
     learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     blur_sigma_max: Annotated[float, Field(ge=0)] = 1.0
+    shift_max: Annotated[int, Field(ge=0)] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     select: Literal["best", "last"] = "best"
     device: str = "auto"
 
@@ -169,17 +205,22 @@ class Evaluate(Section):
 
 
 class Report(Section):
-    """The page that people read."""
+    """The page that people read. `reference` is the model that the others are compared with on it."""
 
+    reference: str = "volumes"
     title: str = "Early Alzheimer detection from structural MRI"
+
+
+warnings.filterwarnings("ignore", message='Field name "register" in "Study" shadows')  # the word of a stage
 
 
 class Study(Section):
     """A whole config file: every stage has its section, under the stage's own name."""
 
     results: str = "results"
-    cohorts: tuple[Cohort, ...]
-    seeds: tuple[int, ...] = (0,)
+    cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    batches: Annotated[int, Field(ge=0)] = 0
     phantom: Phantom | None = None
     ingest: Ingest = Ingest()
     split: Split = Split()
@@ -204,7 +245,7 @@ def parse(model: type[T], content: Any, *, where: str) -> T:
     try:
         return model.model_validate(content)
     except ValidationError as problem:
-        fault = problem.errors()[0]
+        fault = min(problem.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
         if fault["type"] == "extra_forbidden":
             known = _known_keys(model, fault["loc"][:-1])
@@ -213,15 +254,18 @@ def parse(model: type[T], content: Any, *, where: str) -> T:
                 expected="a known key", got=repr(key), where=where, fix=f"Did you mean {near[0]!r}?" if near else "Remove it.",
             ) from problem
         raise BadInput(
-            expected=fault["msg"][0].lower() + fault["msg"][1:], got=repr(fault["input"]), where=f"{where}, key {key}",
+            expected=fault["msg"][0].lower() + fault["msg"][1:],
+            got="nothing" if fault["type"] == "missing" else reprlib.repr(fault["input"]), where=f"{where}, key {key}",
             fix="See config/README.md for every key.",
         ) from problem
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Field names of the section that `path` leads to."""
+    """Field names of the section that `path` leads to; a key of a mapping (a model's slug) is no field name."""
+    in_mapping = False
     for part in path:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
+        field = model.model_fields.get(part) if isinstance(part, str) and not in_mapping else None
+        in_mapping = field is not None and get_origin(field.annotation) is dict
         if field is None:
             continue
         model = next((m for m in _models_in(field.annotation)), model)
@@ -244,8 +288,10 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise BadInput(expected="a readable config file", got=problem.strerror or "nothing", where=str(path), fix="Check the path.") from problem
-    except yaml.YAMLError as problem:
-        raise BadInput(expected="valid YAML", got=str(problem), where=str(path), fix="Correct the syntax.") from problem
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise BadInput(
+            expected="valid YAML in UTF-8", got=str(problem), where=str(path), fix="Correct the syntax.",
+        ) from problem
     if not isinstance(content, dict):
         raise BadInput(expected="a mapping of sections", got=type(content).__name__, where=str(path), fix="See config/config.yaml.")
     return content
@@ -254,9 +300,37 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 def section(model: type[T], name: str, source: str) -> T:
     """One stage's section from `source`: inline JSON of the section itself, or the path of a config file."""
     if source.lstrip().startswith("{"):
-        return parse(model, json.loads(source), where=f"--config ({name})")
+        return parse(model, _inline(source, where=f"--config ({name})"), where=f"--config ({name})")
     study = parse(Study, read_yaml(source), where=source)
     found = getattr(study, name)
     if found is None:
         raise BadInput(expected=f"a section {name!r}", got="none", where=source, fix=f"Add `{name}:` to it.")
     return found
+
+
+def _inline(source: str, *, where: str) -> Any:
+    """A value given as JSON on the command line."""
+    try:
+        return json.loads(source)
+    except json.JSONDecodeError as problem:
+        raise BadInput(expected="valid JSON", got=str(problem), where=where, fix="Check quotes and brackets.") from problem
+
+
+def cohorts(source: str) -> tuple[Cohort, ...]:
+    """The cohorts of a study from `source`: an inline JSON list, or the path of a config file."""
+    listed = _inline(source, where="--cohorts") if source.lstrip().startswith("[") else read_yaml(source).get("cohorts")
+    where = "--cohorts" if source.lstrip().startswith("[") else source
+    return parse(_Cohorts, {"cohorts": listed}, where=where).cohorts
+
+
+class _Cohorts(Section):
+    cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
+
+
+def check_study(content: dict[str, Any]) -> str | None:
+    """The first fault of a whole config as one line, or None. The workflow asks before anything runs."""
+    try:
+        parse(Study, content, where="config")
+    except BadInput as problem:
+        return str(problem)
+    return None

@@ -98,12 +98,11 @@ def record(output: Path | str, *, step: str, version: int, inputs: Mapping[str, 
     settings : pydantic model or JSON-able
         The stage's own section of the config.
     """
-    plain = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
     content = {
         "step": step,
         "step_version": version,
         "inputs": dict(inputs),
-        "settings": plain,
+        "settings": _plain(settings),
         "versions": versions(),
         "command": shlex.join(["elr-mri", *sys.argv[1:]]),
         **facts,
@@ -122,11 +121,15 @@ def is_current(output: Path | str, *, step: str, version: int, inputs: Mapping[s
     beside = sidecar(output)
     if not (Path(output).exists() and beside.exists()):
         return False
-    plain = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
     try:
         told = read_json(beside)
     except ValueError:
         return False
-    return (told.get("step"), told.get("step_version"), told.get("inputs"), told.get("settings")) == (
-        step, version, dict(inputs), plain,
-    )
+    facts = {"step": step, "step_version": version, "inputs": dict(inputs), "settings": _plain(settings)}
+    return isinstance(told, dict) and all(name in told and told[name] == fact for name, fact in facts.items())
+
+
+def _plain(settings: Any) -> Any:
+    """Settings as they come back from a JSON file: tuples as lists, keys as text."""
+    dumped = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
+    return json.loads(json.dumps(dumped))

@@ -49,11 +49,23 @@ class Schema:
             frame = pd.read_csv(
                 path, sep="\t", dtype=str, keep_default_na=False, na_values=["", "n/a"], encoding="utf-8-sig",
             )
+            with open(path, encoding="utf-8-sig") as file:
+                names = file.readline().rstrip("\n").split("\t")
         except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
             raise BadInput(
                 expected="tab-separated UTF-8 text with a header", got=str(problem), where=str(path),
                 fix="Save it again as UTF-8 TSV.",
             ) from problem
+        if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus first cell for a row's name
+            raise BadInput(
+                expected="tab-separated text with as many cells in a row as in the header", got="more cells",
+                where=str(path), fix="Remove the cells without a column name.",
+            )
+        if len(set(names)) < len(names):
+            raise BadInput(
+                expected="each column once", got=f"columns {', '.join(names)}", where=str(path),
+                fix="Remove the repeated column.",
+            )
         return self.validate(frame, where=str(path))
 
     def write(self, frame: pd.DataFrame, path: Path | str) -> None:
@@ -87,9 +99,10 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
 
     def refuse(bad: pd.Series, expected: str) -> None:
         row = int(np.flatnonzero(bad.to_numpy())[0])
+        got = values.iloc[row]
         raise BadInput(
-            expected=expected, got=repr(values.iloc[row]), where=f"{where}, column {column.name}, row {row + 1}",
-            fix="Correct or remove that row.",
+            expected=expected, got=repr(got) if isinstance(got, str) else str(got),
+            where=f"{where}, column {column.name}, row {row + 1}", fix="Correct or remove that row.",
         )
 
     blank = values.isna()

@@ -2,6 +2,7 @@
 
 `scans.tsv` names every kept scan; `exclusions.tsv` every image found and not kept, with a
 reason (found = kept + excluded, always); `visits.tsv` every clinical visit, scanned or not;
+`notes.tsv` what a person should look at, such as two tables that disagree on a diagnosis;
 `splits.tsv` the one split of every subject.
 """
 
@@ -70,6 +71,13 @@ VISITS = Schema(
         Column("age_years", "number", required=False, low=18, high=120),
         Column("diagnosis", required=False, allowed=CLASSES),
     ),
+)
+
+NOTES = Schema(
+    name="note",
+    version=1,
+    key=("cohort", "subject_id", "months", "note"),
+    columns=(Column("cohort"), Column("subject_id"), Column("months", "number", low=0, high=600), Column("note")),
 )
 
 SPLIT = Schema(

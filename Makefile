@@ -1,0 +1,32 @@
+# make demo   set up, run the built-in phantom study, end with the path of the report
+# make test   set up, run the tests
+# make test-slow   the tests that take minutes each
+PYTHON ?= python3
+CORES  ?= $(shell getconf _NPROCESSORS_ONLN)
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+
+.PHONY: demo test test-slow setup clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/all.done
+	@PATH="$(BIN):$$PATH" snakemake --cores $(CORES)
+	@echo "The report: $(CURDIR)/results/report.html"
+
+test: $(VENV)/test.done
+	@PATH="$(BIN):$$PATH" python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: $(VENV)/test.done
+	@PATH="$(BIN):$$PATH" python -m pytest -m slow
+
+setup: $(VENV)/all.done
+
+$(VENV)/%.done: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elr_mri needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing elr_mri[$*] into $(VENV) (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) results/[a-z]* .snakemake

@@ -1,0 +1,29 @@
+"""Early Alzheimer detection from structural MRI, from downloads to a report.
+
+    download folders --ingest--> scan table --convert, register, measure, pack--> one array cache
+        --train, predict, explain--> models, predictions, saliency --baseline, evaluate, report--> results/report.html
+
+A zone is one package folder, one rule file and one results folder of the same name:
+scans, imaging, learning, findings. A rule names files; `python -m elr_mri <step>` computes.
+
+    snakemake --cores 8                                          the built-in phantom study
+    snakemake --cores 8 --use-conda --configfile config/adni_nacc.yaml    a real study
+"""
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/scans.smk"
+include: "workflow/rules/imaging.smk"
+include: "workflow/rules/learning.smk"
+include: "workflow/rules/findings.smk"
+
+
+report: "workflow/report/study.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        RESULTS / "report.html",

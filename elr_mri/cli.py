@@ -1,0 +1,177 @@
+"""The command line: one command per step, and only the zone that a step needs is imported.
+
+Exit status 0 is good, 2 bad input (one clear line on standard error), 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elr_mri import config
+from elr_mri.errors import BadInput
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+                  help="From T1-weighted MRI to calibrated CN / MCI / AD predictions, with the evidence for them.")
+
+Config = Annotated[str, typer.Option("--config", help="A study's YAML file (the step takes its own section), or that section as JSON.")]
+Output = Annotated[Path, typer.Option("--output", help="Where the result goes.")]
+Scans = Annotated[Path, typer.Option("--scans", help="The scan table, scans.tsv.")]
+Splits = Annotated[Path, typer.Option("--splits", help="The split table, splits.tsv.")]
+Packed = Annotated[Path, typer.Option("--packed", help="The cache folder that `pack` wrote.")]
+Batch = Annotated[str, typer.Option("--batch", help="Which batch of scans; see --batches.")]
+Batches = Annotated[int, typer.Option("--batches", help="Number of batches; 0: every scan is its own batch, named by its id.")]
+DEFAULTS = "{}"
+
+
+@app.command(epilog="Example: `elr-mri phantom --config config/config.yaml --output results/phantom`")
+def phantom(output: Output, config_: Config = DEFAULTS) -> None:
+    """Write the built-in synthetic study in the formats of ADNI and NACC downloads, with the truth beside it."""
+    from elr_mri.phantom.study import phantom as run
+
+    run(config.section(config.Phantom, "phantom", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri ingest --cohorts config/adni_nacc.yaml --config config/adni_nacc.yaml --output results/scans/ingest`")
+def ingest(
+    cohorts: Annotated[str, typer.Option(help="The `cohorts` of a study: its YAML file, or the list as JSON.")],
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Find every image of the download folders, match it with its clinical visit, and account for all of them."""
+    from elr_mri.scans.ingest import ingest as run
+
+    run(config.cohorts(cohorts), config.section(config.Ingest, "ingest", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --output splits.tsv`")
+def split(
+    scans: Scans,
+    output: Output,
+    external: Annotated[list[str] | None, typer.Option(help="A cohort that is only tested on; may be repeated.")] = None,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Divide subjects into train, val and test; prove that nobody stands in two."""
+    from elr_mri.scans.split import split as run
+
+    run(scans, config.section(config.Split, "split", config_), external or [], output)
+
+
+@app.command(epilog="Example: `elr-mri demographics --scans scans.tsv --splits splits.tsv --output demographics.tsv`")
+def demographics(scans: Scans, splits: Splits, output: Output) -> None:
+    """Tabulate subjects, scans and age by split and diagnosis."""
+    from elr_mri.scans.demographics import demographics as run
+
+    run(scans, splits, output)
+
+
+@app.command(epilog="Example: `elr-mri convert --scans scans.tsv --batch 003 --batches 12 --output results/imaging/convert`")
+def convert(scans: Scans, batch: Batch, output: Output, batches: Batches = 0, config_: Config = DEFAULTS) -> None:
+    """Bring native scans (NIfTI, MGZ, DICOM, zip members) to RAS+ NIfTI."""
+    from elr_mri.imaging.convert import convert as run
+
+    run(scans, batch, batches, config.section(config.Convert, "convert", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri register --scans scans.tsv --converted results/imaging/convert --batch 003 --batches 12 --output results/imaging/register`")
+def register(
+    scans: Scans,
+    converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
+    batch: Batch,
+    output: Output,
+    batches: Batches = 0,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Correct the bias field, extract the brain, register it to the template (affine, then SyN) and check the result."""
+    from elr_mri.imaging.register import register as run
+
+    run(scans, converted, batch, batches, config.section(config.Register, "register", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri measure --scans scans.tsv --registered results/imaging/register --batch 003 --batches 12 --output results/imaging/measure`")
+def measure(
+    scans: Scans,
+    registered: Annotated[Path, typer.Option(help="The folder that `register` wrote.")],
+    batch: Batch,
+    output: Output,
+    batches: Batches = 0,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Measure hippocampal, entorhinal and intracranial volumes in native space, mm³."""
+    from elr_mri.imaging.measure import measure as run
+
+    run(scans, registered, batch, batches, config.section(config.Measure, "measure", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri pack --scans scans.tsv --converted DIR --registered DIR --measured DIR --output results/imaging/pack`")
+def pack(
+    scans: Scans,
+    converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
+    registered: Annotated[Path, typer.Option(help="The folder that `register` wrote.")],
+    measured: Annotated[Path, typer.Option(help="The folder that `measure` wrote.")],
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Gather the registered volumes into one memory-mapped cache, and count what failed."""
+    from elr_mri.imaging.cache import pack as run
+
+    run(scans, converted, registered, measured, config.section(config.Pack, "pack", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri train --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --model wide-age-elr --config config/config.yaml --output results/learning/wide-age-elr/seed-0`")
+def train(
+    packed: Packed,
+    scans: Scans,
+    splits: Splits,
+    model: Annotated[str, typer.Option(help="Which of `train.models` in the config.")],
+    config_: Config,
+    output: Output,
+    seed: int = 0,
+    restart: Annotated[bool, typer.Option(help="Start anew where a checkpoint of other settings or data is found.")] = False,
+) -> None:
+    """Train one network; killed at any moment, the same command continues."""
+    from elr_mri.learning.train import train as run
+
+    run(packed, scans, splits, config.section(config.Train, "train", config_), model, seed, output, restart=restart)
+
+
+@app.command(epilog="Example: `elr-mri predict --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output predictions.tsv`")
+def predict(
+    model: Annotated[Path, typer.Option(help="A model folder.")],
+    packed: Packed,
+    scans: Scans,
+    splits: Splits,
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Predict every packed scan with a trained model."""
+    from elr_mri.learning.predict import predict as run
+
+    run(model, packed, scans, splits, config.section(config.Predict, "predict", config_), output)
+
+
+@app.command(epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`")
+def explain(
+    model: Annotated[Path, typer.Option(help="A model folder.")],
+    packed: Packed,
+    scans: Scans,
+    splits: Splits,
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Map which voxels the predictions depend on: gradient saliency, aggregated and for one example of each class."""
+    from elr_mri.learning.explain import explain as run
+
+    run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output)
+
+
+def main() -> None:
+    """Run the command line; turn bad input into one line and exit status 2."""
+    try:
+        app()
+    except BadInput as problem:
+        print(f"elr-mri: {problem}", file=sys.stderr)
+        sys.exit(2)

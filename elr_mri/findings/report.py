@@ -1,0 +1,205 @@
+"""One self-contained page that a clinician-scientist can read, and every figure beside it.
+
+The page opens with the result table in the talk's form, then says how sure it is, then shows the
+data, the pictures and how to reproduce it. What was not given (no saliency, no registration folder …)
+is named in its place, never left out in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from elr_mri import config, provenance
+from elr_mri.findings import accounting, figures, page, published, style, words
+from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
+from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
+from elr_mri.scans.demographics import DEMOGRAPHICS
+from elr_mri.scans.table import EXCLUSIONS, read_scans
+
+VERSION = 1
+CLASS_METRICS = ("auc_cn", "auc_mci", "auc_ad")
+#: Failed scans that the page lists by name; all are counted, and all are in pack/status.tsv.
+MAX_LISTED = 40
+
+
+def report(
+    *,
+    tables_dir: Path,
+    scans_path: Path,
+    pack_dir: Path,
+    settings: config.Report,
+    page_path: Path,
+    figures_dir: Path,
+    exclusions_path: Path | None = None,
+    demographics_path: Path | None = None,
+    register_dir: Path | None = None,
+    model_dirs: Sequence[Path] = (),
+    explain_dir: Path | None = None,
+    template_path: Path | None = None,
+    labels_path: Path | None = None,
+    label_names_path: Path | None = None,
+    phantom: config.Phantom | None = None,
+    config_path: Path | None = None,
+) -> Path:
+    """Draw the figures and write the page; returns `page_path`.
+
+    Parameters
+    ----------
+    tables_dir : path
+        The `tables` folder of `evaluate`.
+    scans_path, exclusions_path, demographics_path : path
+        The tables of `ingest` and `demographics`.
+    pack_dir : path
+        The cache: volumes.npy, index.tsv, meta.json, roi_volumes.tsv, status.tsv.
+    register_dir : path
+        Folder of `<scan_id>/<scan_id>_qc.png`.
+    model_dirs : sequence of path
+        Model folders `<model>/seed-<n>` with history.tsv.
+    explain_dir : path
+        Saliency maps of one model, in a folder of its name.
+    template_path, labels_path, label_names_path : path
+        Brain-extracted template, label map in its space, and the table (index, name) of its labels; for outlines.
+    phantom : config.Phantom
+        Given when, and only when, the study is the synthetic one.
+    config_path : path
+        The study's config file, for its name and digest.
+    """
+    scans = read_scans(scans_path)
+    results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
+    states = accounting.scan_states(scans, pack_dir / "status.tsv")
+    pictures = figures.Pictures(Path(figures_dir), {})
+    with style.drawing():
+        figures.draw_scores(pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv"))
+        figures.draw_learning(pictures, _in_order(model_dirs, results))
+        volumes = figures.draw_volumes(pictures, pack_dir, scans)
+        chosen = {}
+        if template_path and labels_path and label_names_path:
+            anatomy = figures.read_anatomy(template_path, labels_path, label_names_path)
+            chosen = figures.draw_examples(pictures, pack_dir, volumes, anatomy)
+            if explain_dir:
+                figures.draw_saliency(pictures, explain_dir, anatomy)
+        if register_dir:
+            figures.draw_qc(pictures, register_dir, states)
+    failed = states[states["status"] == "fail"]
+    sources = [path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path]
+    context = {
+        "title": settings.title,
+        "phantom": words.phantom_facts(phantom.model_dump()) if phantom else None,
+        "groups": result_groups(results, MAIN_METRICS),
+        "class_groups": result_groups(results, CLASS_METRICS),
+        "level": f"{100 * results['level'].iloc[0]:g}",
+        "meaning": words.meaning(results, differences, settings.reference),
+        "reference": settings.reference,
+        "versus": (versus := difference_groups(differences, settings.reference)),
+        "caution": words.caution(results["level"].iloc[0], sum(len(group["methods"]) for group in versus)),
+        "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
+        "published": published_groups(results),
+        "published_source": published.SOURCE,
+        "demographics": _demographic_rows(demographics_path) if demographics_path else None,
+        "images": accounting.images(scans, EXCLUSIONS.read(exclusions_path)) if exclusions_path else None,
+        "states": accounting.state_counts(states),
+        "failed": list(failed.head(MAX_LISTED).itertuples(index=False)),
+        "n_failed": len(failed),
+        "examples": chosen,
+        "explained": explain_dir.name if explain_dir else None,
+        "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
+        "config_name": config_path.name if config_path else None,
+        "config_digest": provenance.digest_file(config_path) if config_path else None,
+        "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)]),
+        "versions": provenance.versions(),
+    }
+    provenance.write_text(page_path, page.render("report.html.j2", context))
+    inputs = {path.name: provenance.digest_file(path) for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")}
+    provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
+    return page_path
+
+
+def result_groups(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """For each unseen group its title, counts, and one row per method: name, seeds, and (value, interval) texts."""
+    groups = []
+    for (cohort, split), rows in results[results["split"].isin(UNSEEN)].groupby(["cohort", "split"], sort=False):
+        methods = []
+        for model, found in rows.groupby("model", sort=False):
+            by_metric = found.set_index("metric")
+            cells = [_cell(*by_metric.loc[metric, ["value", "low", "high"]].astype(float)) for metric in metrics]
+            methods.append({"name": model, "n_seeds": int(found["n_seeds"].iloc[0]), "cells": cells})
+        groups.append({
+            "title": style.group_title(cohort, split), "methods": methods,
+            "n_scans": int(rows["n_scans"].iloc[0]), "n_subjects": int(rows["n_subjects"].iloc[0]),
+        })
+    return groups
+
+
+def difference_groups(differences: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
+    """As `result_groups`, for the differences of every other method from `reference`, in percentage points."""
+    versus = words.against(differences, reference)
+    groups = []
+    for (cohort, split), rows in versus[versus["split"].isin(UNSEEN)].groupby(["cohort", "split"], sort=False):
+        methods = []
+        for model, found in rows.groupby("model", sort=False):
+            by_metric = found.set_index("metric")
+            cells = [_cell(*by_metric.loc[metric, ["difference", "low", "high"]].astype(float), sign="+") for metric in MAIN_METRICS]
+            methods.append({"name": model, "cells": cells})
+        groups.append({"title": style.group_title(cohort, split), "methods": methods})
+    return groups
+
+
+def published_groups(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """The published rows by data set, each score with that of our counterpart, where there is one."""
+    ours = results.drop_duplicates(["model", "split", "metric"]).set_index(["model", "split", "metric"])["value"]
+    groups = []
+    for data, split in published.SPLIT_OF.items():
+        methods = []
+        for row in (row for row in published.PUBLISHED if row.data == data):
+            here = [ours.get((published.COUNTERPART[row.method], split, metric)) for metric in MAIN_METRICS]
+            cells = [(getattr(row, m), None if x is None else f"{100 * x:.1f}") for m, x in zip(MAIN_METRICS, here, strict=True)]
+            methods.append({"name": row.method, "counterpart": published.COUNTERPART[row.method], "cells": cells})
+        groups.append({"title": data, "methods": methods})
+    return groups
+
+
+def _cell(value: float, low: float, high: float, sign: str = "") -> tuple[str, str]:
+    """A share and its interval as percent texts; a dash where undefined."""
+    value, low, high = (_percent(number, sign) for number in (value, low, high))
+    return value, f"{low} to {high}"
+
+
+def _percent(share: float, sign: str) -> str:
+    """One share in percent, with a true minus, and no sign on a zero."""
+    if share != share:
+        return "–"
+    rounded = round(100 * share, 1)
+    return f"{rounded:{sign}.1f}".replace("-", "−") if rounded else "0.0"
+
+
+def _in_order(model_dirs: Sequence[Path], results: pd.DataFrame) -> list[Path]:
+    """Model folders in the order in which the tables name the models; others last."""
+    models = list(dict.fromkeys(results["model"]))
+    places = {name: place for place, name in enumerate(models)}
+    return sorted(model_dirs, key=lambda folder: (places.get(folder.parent.name, len(models)), folder.name))
+
+
+def _demographic_rows(path: Path) -> list[dict[str, str]]:
+    """The demographic table as texts."""
+    rows = []
+    for row in DEMOGRAPHICS.read(path).itertuples(index=False):
+        age = "–" if pd.isna(row.age_mean_years) else f"{row.age_mean_years:.1f}"
+        spread = "" if pd.isna(row.age_sd_years) else f" ({row.age_sd_years:.1f})"
+        women = "–" if pd.isna(row.female_share) else f"{100 * row.female_share:.0f} %"
+        rows.append({
+            "cohort": row.cohort, "split": row.split, "diagnosis": row.diagnosis, "subjects": row.subjects, "scans": row.scans,
+            "age": age + spread, "women": women,
+        })
+    return rows
+
+
+def _commands(outputs: Sequence[Path]) -> list[tuple[str, str]]:
+    """(step, command) of every output that has a sidecar; this page's own last."""
+    told = [provenance.read_json(beside) for path in outputs if (beside := provenance.sidecar(path)).is_file()]
+    commands = {(one["step"], one["command"]) for one in told}
+    order = list(dict.fromkeys(one["step"] for one in told))
+    return sorted(commands, key=lambda pair: (order.index(pair[0]), pair[1]))

@@ -1,0 +1,76 @@
+"""The picture by which a person judges a registration: three planes, the template's contours on the scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from elr_mri.imaging.grids import Grid, antialias, at, box
+from elr_mri.imaging.template import Template
+from elr_mri.imaging.transforms import Warp, to_native
+from elr_mri.provenance import atomic
+
+#: Where the slices lie, RAS+ mm: sagittal x, coronal y, axial z; each meets the medial temporal lobe or the ventricles.
+PLANES_MM = ((0, (-26, 0, 26)), (1, (-60, -18, 14)), (2, (-22, 0, 24)))
+PIXEL_MM = 0.8
+PICTURE_BOX_MM = ((-84.0, -118.0, -76.0), (84.0, 86.0, 92.0))
+OUTLINE, TISSUE = (255, 170, 40), (70, 200, 255)
+#: Template intensity (white matter is about 0.9, grey about 0.65) whose contour is drawn.
+TISSUE_LEVEL = 0.78
+CAPTION_PIXELS = 22
+
+
+def draw(
+    path: Path, template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp, *, caption: str,
+) -> None:
+    """Write a PNG: above the scan after the affine, below after the warp, with the template's outline and white matter edge.
+
+    Parameters
+    ----------
+    brain : (X, Y, Z) float32, native, white matter about 1; `affine` (4, 4) its voxels to RAS+ mm
+    matrix, warp : template to native
+    """
+    smooth = antialias(brain, np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), PIXEL_MM)
+    rows = [[_panel(plane, template, smooth, affine, matrix, used) for plane in _planes()] for used in (None, warp)]
+    height = max(panel.shape[0] for panel in rows[0])
+    sheet = np.concatenate([np.concatenate([_centred(panel, height) for panel in row], axis=1) for row in rows])
+    picture = Image.fromarray(np.pad(sheet, ((CAPTION_PIXELS, 0), (0, 0), (0, 0))))
+    words = f"{caption}   top: affine, bottom: warped; lines: outline and white matter of {template.id}"
+    ImageDraw.Draw(picture).text((6, 5), words, fill=(255, 255, 255))
+    with atomic(path) as draft:
+        picture.save(draft, compress_level=2)
+
+
+def _planes() -> list[Grid]:
+    """The slices as grids one voxel thick."""
+    planes = []
+    for axis, places in PLANES_MM:
+        for place in places:
+            low, high = (np.array(corner) for corner in PICTURE_BOX_MM)
+            low[axis] = high[axis] = place
+            planes.append(box(tuple(low), tuple(high), PIXEL_MM))
+    return planes
+
+
+def _panel(plane: Grid, template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp | None) -> np.ndarray:
+    """One slice with contours, (rows, columns, 3) uint8; rows run downwards, columns from left (or back) to right."""
+    scan = at(brain, affine, to_native(plane.points(), matrix, warp), mode="constant")
+    flat = [part.squeeze().T[::-1] for part in (scan, template.image_on(plane), template.mask_on(plane))]
+    rgb = np.repeat((np.clip(flat[0] / 1.25, 0, 1)[:, :, None] * 255).astype(np.uint8), 3, axis=2)
+    rgb[_edge(flat[1] > TISSUE_LEVEL)] = TISSUE
+    rgb[_edge(flat[2] > 0.5)] = OUTLINE
+    return rgb
+
+
+def _edge(inside: np.ndarray) -> np.ndarray:
+    """The inner border of a region."""
+    return inside & ~ndimage.binary_erosion(inside)
+
+
+def _centred(panel: np.ndarray, height: int) -> np.ndarray:
+    """A panel padded to `height`."""
+    above = (height - panel.shape[0]) // 2
+    return np.pad(panel, ((above, height - panel.shape[0] - above), (2, 2), (0, 0)))

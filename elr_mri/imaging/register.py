@@ -1,0 +1,198 @@
+"""One scan to the template: brain, bias field, affine, warp; every output in one interpolation from the native scan.
+
+The chain: the head is laid on a head template, whose brain mask comes back (`brain`); N4 inside the brain (`bias`); affine to
+the brain template (`affine`), white matter set to 1; warp (`warp`); numbers, verdict and picture (`qc`, `picture`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from elr_mri.config import Register
+from elr_mri.imaging import batch as batches_
+from elr_mri.imaging import brain, picture, qc
+from elr_mri.imaging.affine import polish, register_affine
+from elr_mri.imaging.grids import antialias, at, pull
+from elr_mri.imaging.template import Template, brain_grid, brain_template, head_template, study_grid
+from elr_mri.imaging.transforms import Warp, to_native, write_affine, write_warp
+from elr_mri.imaging.warp import deform, inverse
+from elr_mri.provenance import atomic, is_current, read_json, record, write_json
+from elr_mri.stages import VERSIONS
+
+VERSION = VERSIONS["register"]
+
+#: Written intensities: 0 outside the brain, 1 the median of white matter, clipped above this (scalp remnants, vessels).
+MAX_INTENSITY = 1.6
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered scan in memory: native arrays (X, Y, Z), and the map (4, 4) and warp from template to native mm."""
+
+    brain: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    matrix: np.ndarray
+    warp: Warp
+
+
+def register(
+    scans_path: Path | str, convert_dir: Path | str, batch: str, batches: int, settings: Register, out_dir: Path | str,
+) -> None:
+    """Register every scan of a batch; writes `out_dir/<scan_id>/…` and `out_dir/batches/<batch>.tsv`."""
+    scans, convert_dir, out_dir = batches_.members(scans_path, batch, batches), Path(convert_dir), Path(out_dir)
+
+    def one(row) -> dict:
+        return register_converted(convert_dir / row.scan_id, out_dir / row.scan_id, row.scan_id, settings)
+
+    batches_.run(scans, "register", one, out_dir / "batches" / f"{batch}.tsv")
+
+
+def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: str, settings: Register) -> dict:
+    """Register what `convert` wrote in `convert_dir`; a scan that could not be converted fails here too, with that reason."""
+    told = read_json(Path(convert_dir) / f"{scan_id}_convert.json")
+    if told["status"] == "fail":
+        return _refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
+    return register_scan(Path(convert_dir) / f"{scan_id}_T1w.nii.gz", out_dir, scan_id, settings, sha256=told["sha256"])
+
+
+def register_scan(image_path: Path | str, out_dir: Path | str, scan_id: str, settings: Register, *, sha256: str) -> dict:
+    """Register one RAS+ scan and write everything about it.
+
+    Parameters
+    ----------
+    image_path : path
+        A converted scan, 3-D RAS+ NIfTI.
+    sha256 : str
+        Digest of its array, as `convert` told it.
+
+    Returns
+    -------
+    dict
+        As written to `<scan_id>_qc.json`: scan_id, status, reason, reasons, numbers, files.
+    """
+    out_dir = Path(out_dir)
+    files = outputs(scan_id, settings)
+    provenance = {"step": "register", "version": VERSION, "inputs": {"T1w": sha256}, "settings": settings}
+    if (out_dir / files["qc"]).exists() and is_current(out_dir / files["affine_image"], **provenance):
+        return read_json(out_dir / files["qc"])
+    image = nib.load(image_path)
+    template = brain_template(settings.template)
+    try:
+        found = align(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine), template, settings)
+    except NoBrain as problem:
+        return _refuse(out_dir, scan_id, str(problem))
+    numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
+    status, reasons = qc.verdict(numbers)
+    told = {
+        "scan_id": scan_id, "status": status, "reason": "; ".join(reasons), "reasons": reasons,
+        "numbers": {name: round(value, 4) for name, value in numbers.items()}, "template": template.id, "files": files,
+    }
+    _write(out_dir, files, found, settings)
+    picture.draw(
+        out_dir / files["picture"], template, found.brain, found.affine, found.matrix, found.warp,
+        caption=f"{scan_id}: {status}",
+    )
+    write_json(out_dir / files["qc"], told)
+    record(out_dir / files["affine_image"], **provenance, template=template.id, intensity="1 is the median of white matter")
+    return told
+
+
+class NoBrain(ValueError):
+    """No brain was found in a scan; the message is the reason in its status."""
+
+
+def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: Register) -> Registered:
+    """The registration itself: no files.
+
+    Parameters
+    ----------
+    volume : (X, Y, Z) float32, native RAS+, any units; `affine` (4, 4) its voxels to RAS+ mm.
+    """
+    volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
+    grid = brain_grid(settings.affine_spacing_mm)
+    still = template.image_on(grid)
+    mask = brain.bare_brain(volume, affine)
+    if mask is None:
+        head = head_template()
+        start = brain.head_affine(head, volume, affine)
+        mask = brain.extract(head, volume, affine, start)
+    else:
+        start = register_affine(still, grid, volume * mask, affine)
+    if mask.sum() * abs(np.linalg.det(affine[:3, :3])) < 2e5:
+        raise NoBrain("no brain found: the head template's brain falls outside the scan")
+    corrected = _unbiased(volume, affine, mask, settings)
+    matrix = polish(still, grid, corrected, affine, start, spacing_mm=settings.affine_spacing_mm)
+    corrected = np.clip(corrected / white_level(template, corrected, affine, matrix), 0, MAX_INTENSITY)
+    return Registered(corrected, mask, affine, matrix, deform(template, corrected, affine, matrix, settings))
+
+
+def _unbiased(volume: np.ndarray, affine: np.ndarray, mask: np.ndarray, settings: Register) -> np.ndarray:
+    """The brain with its bias field divided out, 0 outside the mask."""
+    from elr_mri.imaging.bias import bias_field  # loads ANTs, which takes seconds
+
+    field = bias_field(volume, affine, mask, spacing_mm=settings.n4_spacing_mm, iterations=settings.n4_iterations)
+    return np.where(mask, volume / field, np.float32(0))
+
+
+def white_level(template: Template, brain_volume: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
+    """Median intensity where the template is brightest (its top fifth: deep white matter); atrophy and CSF do not move it."""
+    grid = brain_grid(4.0)
+    still = template.image_on(grid)
+    inside = template.mask_on(grid) > 0.5
+    moved = pull(brain_volume, affine, grid, matrix)
+    white = inside & (still > np.percentile(still[inside], 80)) & (moved > 0)
+    return max(float(np.median(moved[white])), 1e-6) if white.any() else 1.0
+
+
+def outputs(scan_id: str, settings: Register) -> dict[str, str]:
+    """Names of the files of one registered scan."""
+    name = brain_template(settings.template).id
+    files = {
+        "affine_image": f"{scan_id}_space-{name}_T1w.nii.gz",
+        "mask": f"{scan_id}_desc-brain_mask.nii.gz",
+        "affine": f"{scan_id}_from-T1w_to-{name}_affine.mat",
+        "warp": f"{scan_id}_from-T1w_to-{name}_warp.nii.gz",
+        "inverse_warp": f"{scan_id}_from-{name}_to-T1w_warp.nii.gz",
+        "qc": f"{scan_id}_qc.json",
+        "picture": f"{scan_id}_qc.png",
+    }
+    return files | ({"syn_image": f"{scan_id}_space-{name}_desc-syn_T1w.nii.gz"} if settings.write_syn else {})
+
+
+def _write(out_dir: Path, files: dict[str, str], found: Registered, settings: Register) -> None:
+    """Write images and transforms of a registered scan."""
+    grid = study_grid(settings.spacing_mm)
+    _save(out_dir / files["mask"], found.mask.astype(np.uint8), found.affine)
+    write_affine(out_dir / files["affine"], found.matrix)
+    write_warp(out_dir / files["warp"], found.warp)
+    write_warp(out_dir / files["inverse_warp"], inverse(found.warp))
+    _save(out_dir / files["affine_image"], pull(found.brain, found.affine, grid, found.matrix), grid.affine)
+    if settings.write_syn:
+        _save(out_dir / files["syn_image"], warped(found, settings), grid.affine)
+
+
+def warped(found: Registered, settings: Register) -> np.ndarray:
+    """The brain on the study grid through warp and affine, in one interpolation; (X, Y, Z) float32."""
+    grid = study_grid(settings.spacing_mm)
+    spacing = np.sqrt((found.affine[:3, :3] ** 2).sum(axis=0))
+    smooth = antialias(found.brain, spacing, settings.spacing_mm)
+    return at(smooth, found.affine, to_native(grid.points(), found.matrix, found.warp), mode="constant")
+
+
+def _save(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    with atomic(path) as draft:
+        nib.save(image, draft)
+
+
+def _refuse(out_dir: Path, scan_id: str, reason: str) -> dict:
+    """Write and return the verdict of a scan that could not be registered at all."""
+    told = {"scan_id": scan_id, "status": "fail", "reason": reason, "reasons": [reason], "numbers": {}}
+    write_json(out_dir / f"{scan_id}_qc.json", told)
+    return told

@@ -1,0 +1,70 @@
+"""Normalise, rectify and pool in one step: the slow part of a 3-D block on a CPU, made fast without changing a number.
+
+Instance norm without weights is an increasing map of each channel, and so is ReLU: both commute with
+max-pooling. Pooling first leaves an eighth of the voxels to normalise; only the statistics still need
+the whole map. The gradient of the whole is one affine map of the convolution's output plus a few
+scattered values (below), instead of three dense passes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPS = 1e-5
+
+
+class NormReluPool(nn.Module):
+    """Normalisation `norm`, ReLU, then a max-pool of kernel `pool` and stride 2 (none where `pool` is None)."""
+
+    def __init__(self, norm: nn.Module, pool: int | None):
+        super().__init__()
+        self.norm, self.pool = norm, pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(batch, channels, X, Y, Z) → the same, pooled."""
+        if self.pool is not None and isinstance(self.norm, nn.InstanceNorm3d) and maps.device.type == "cpu":
+            return PooledInstanceNorm.apply(maps, self.pool)
+        maps = functional.relu(self.norm(maps)).contiguous(memory_format=torch.channels_last_3d)
+        return maps if self.pool is None else functional.max_pool3d(maps, self.pool, stride=2)
+
+
+class PooledInstanceNorm(torch.autograd.Function):
+    """max_pool(relu(instance_norm(y))), computed as relu((max_pool(y) − mean) / sd).
+
+    With x̂ = (y − m)·r, r = 1/sd, and G the gradient that arrives at x̂ (zero but at the pool's maxima),
+    the gradient is r · (G − mean(G) − x̂ · mean(G·x̂)) (Ioffe & Szegedy 2015, with each scan as its own batch).
+    """
+
+    @staticmethod
+    def forward(ctx, y: Tensor, kernel: int) -> Tensor:
+        y = y.contiguous(memory_format=torch.channels_last_3d)  # oneDNN pools this layout ten times as fast
+        n_voxels = y[0, 0].numel()
+        mean = y.mean(dim=(2, 3, 4), keepdim=True, dtype=torch.float32)
+        power = torch.linalg.vector_norm(y, dim=(2, 3, 4), keepdim=True, dtype=torch.float32) ** 2 / n_voxels
+        rate = torch.rsqrt((power - mean**2).clamp_min(0) + EPS)
+        peaks, places = functional.max_pool3d(y, kernel, stride=2, return_indices=True)
+        out = functional.relu((peaks - mean) * rate)
+        ctx.save_for_backward(y, mean, rate, out, places)
+        return out.to(y.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        y, mean, rate, out, places = ctx.saved_tensors
+        n_voxels = y[0, 0].numel()
+        gradient = torch.where(out > 0, gradient.float(), 0.0)
+        first = gradient.sum(dim=(2, 3, 4), keepdim=True) / n_voxels
+        second = (gradient * out).sum(dim=(2, 3, 4), keepdim=True) / n_voxels
+        shift, slope = rate * (mean * rate * second - first), -(rate**2) * second
+        dense = torch.addcmul(shift.to(y.dtype), y, slope.to(y.dtype))
+        return _scatter_add(dense, places, gradient * rate), None
+
+
+def _scatter_add(dense: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Add `values` (batch, channels, x, y, z) to `dense` at the flat voxel indices `places`, channel by channel."""
+    batch, channels = dense.shape[:2]
+    columns = dense.permute(0, 2, 3, 4, 1).contiguous().view(batch, -1)  # a view: the layout is channels-last
+    flat = (places * channels + torch.arange(channels).view(1, -1, 1, 1, 1)).permute(0, 2, 3, 4, 1).reshape(batch, -1)
+    columns.scatter_add_(1, flat, values.to(dense.dtype).permute(0, 2, 3, 4, 1).reshape(batch, -1))
+    return columns.view(batch, *dense.shape[2:], channels).permute(0, 4, 1, 2, 3)

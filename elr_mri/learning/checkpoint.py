@@ -1,0 +1,132 @@
+"""A model folder: `model.safetensors` (weights and preprocessing statistics) and `model.json` (everything else).
+
+The folder is all that a prediction needs. Nothing in it is unpickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from elr_mri.errors import BadInput
+from elr_mri.learning.dataset import Standardise, centred, look
+from elr_mri.learning.networks import build
+from elr_mri.provenance import atomic, read_json, versions, write_json
+from elr_mri.scans.table import CLASSES
+
+#: Of the model folder's layout.
+VERSION = 1
+
+LICENCE = (
+    "The code is MIT. The weights derive from the cohorts in `trained_on` and follow those cohorts' data use terms."
+)
+
+
+class Model(nn.Module):
+    """A network with its preprocessing: packed intensities and ages in, class scores out.
+
+    Parameters
+    ----------
+    network : dict
+        Keyword arguments of `networks.build`, with `name` and `crop`.
+    standardise : "scan" or "voxel"
+    shape : (X, Y, Z) of the packed grid
+    """
+
+    def __init__(self, network: dict[str, Any], standardise: Literal["scan", "voxel"], shape: tuple[int, ...]):
+        super().__init__()
+        self.crop: int = network["crop"]
+        if min(shape) < self.crop:
+            raise BadInput(
+                expected=f"a packed grid of at least {self.crop} voxels a side",
+                got="x".join(map(str, shape)),
+                where="the cache",
+                fix="Lower train.crop or register.spacing_mm.",
+            )
+        self.standardise = Standardise(standardise, shape)
+        self.network = build(**network)
+
+    def centre(self, volumes: Tensor) -> Tensor:
+        """(batch, X, Y, Z) packed intensities → (batch, 1, crop, crop, crop), standardised, as evaluated."""
+        views = centred(len(volumes), tuple(volumes.shape[1:]), self.crop)
+        return look(self.standardise(volumes), views, self.crop)[:, None]
+
+    def forward(self, volumes: Tensor, ages_years: Tensor | None = None) -> Tensor:
+        """(batch, X, Y, Z) packed intensities, (batch,) years → (batch, n_classes) logits of the central crop."""
+        return self.network(self.centre(volumes), ages_years)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically."""
+    with atomic(path) as draft:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft, metadata)
+
+
+def save_model(folder: Path | str, model: Model, facts: dict[str, Any]) -> None:
+    """Write `model.safetensors`, then `model.json` with `facts`, versions and licence."""
+    folder = Path(folder)
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    content = {"version": VERSION, "classes": list(CLASSES), **facts, "versions": versions(), "licence": LICENCE}
+    write_json(folder / "model.json", content)
+
+
+def read_facts(folder: Path | str) -> dict[str, Any]:
+    """`model.json` of a model folder; refuses a folder without one or of another layout."""
+    path = Path(folder) / "model.json"
+    if not path.is_file():
+        raise BadInput(
+            expected="a model folder with model.json", got="no such file", where=str(folder), fix="Run `elr-mri train`."
+        )
+    facts = read_json(path)
+    if facts.get("version") != VERSION:
+        raise BadInput(
+            expected=f"model folder version {VERSION}",
+            got=f"{facts.get('version')}",
+            where=str(path),
+            fix="Train again.",
+        )
+    return facts
+
+
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Model:
+    """The model in a folder, in evaluation mode."""
+    facts = read_facts(folder)
+    model = empty_model(facts)
+    path = Path(folder) / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as problem:
+        raise BadInput(
+            expected="the weights that model.json describes",
+            got=str(problem).splitlines()[0],
+            where=str(path),
+            fix="Train again.",
+        ) from problem
+    return model.eval().to(device)
+
+
+def empty_model(facts: dict[str, Any]) -> Model:
+    """A model of the same make with fresh weights, drawn from torch's global generator."""
+    preprocessing = facts["preprocessing"]
+    return Model(facts["network"], preprocessing["standardise"], tuple(preprocessing["shape"]))
+
+
+def check_grid(facts: dict[str, Any], meta: dict[str, Any], where: str) -> None:
+    """Refuse a cache on another grid, space or intensity mapping than the model was trained on."""
+    for key in GRID_KEYS:
+        if facts["preprocessing"].get(key) != meta.get(key):
+            raise BadInput(
+                expected=f"{key} {facts['preprocessing'].get(key)}, as the model was trained on",
+                got=f"{meta.get(key)}",
+                where=where,
+                fix="Register and pack with the model's settings, or train a model on this cache.",
+            )
+
+
+#: What of a cache's `meta.json` must be the same for a model to mean anything on it.
+GRID_KEYS = ("space", "template", "shape", "affine", "intensity")

@@ -1,0 +1,76 @@
+"""Early-learning regularization (ELR): a network's own early predictions hold it back from memorizing wrong labels.
+
+Liu, Niles-Weed, Razavian, Fernandez-Granda, "Early-Learning Regularization Prevents Memorization of
+Noisy Labels", NeurIPS 2020, equations 6 and 9. Every training scan has a target t, a running
+average of the network's predictions p for it; the loss is
+
+    CE(z, y) + λ · mean log(1 − ⟨t, p⟩).
+
+The second term is negative and grows in size as p agrees with t: a training loss far below zero is
+right, and no model may be selected by it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Probabilities are kept this far from 0 and 1 in the regularizer, as in the authors' code, so that
+#: 1 − ⟨t, p⟩ stays above zero.
+MARGIN = 1e-4
+
+
+class EarlyLearningTargets(nn.Module):
+    """The targets of all training scans, in training order.
+
+    Parameters
+    ----------
+    n_scans, n_classes : int
+        Training scans and classes.
+    beta : float
+        Momentum of the running average, in [0, 1).
+
+    Attributes
+    ----------
+    targets : (n_scans, n_classes) float32
+        Starts at zero; part of the state dict, because a resumed run needs it.
+    """
+
+    def __init__(self, n_scans: int, n_classes: int, beta: float):
+        super().__init__()
+        self.beta = beta
+        self.register_buffer("targets", torch.zeros(n_scans, n_classes))
+
+    @torch.no_grad()
+    def update(self, rows: Tensor, probabilities: Tensor) -> None:
+        """t ← β t + (1 − β) p̂ for the scans in `rows` (batch,), from their probabilities (batch, n_classes)."""
+        clamped = _clamped(probabilities.detach().float())
+        normalised = clamped / clamped.sum(dim=1, keepdim=True)
+        self.targets[rows] = self.beta * self.targets[rows] + (1 - self.beta) * normalised
+
+    def penalty(self, rows: Tensor, probabilities: Tensor) -> Tensor:
+        """Mean of log(1 − ⟨t, p⟩) over the batch; differentiable in the probabilities, not in the targets."""
+        agreement = (self.targets[rows] * _clamped(probabilities.float())).sum(dim=1)
+        return torch.log(1 - agreement).mean()
+
+
+def elr_loss(logits: Tensor, labels: Tensor, rows: Tensor, targets: EarlyLearningTargets, weight: float) -> Tensor:
+    """Update the targets, then cross-entropy plus `weight` times their penalty.
+
+    Parameters
+    ----------
+    logits : (batch, n_classes) float
+    labels, rows : (batch,) int
+        Given classes, and each scan's row in the targets.
+    weight : float
+        λ; at 0 this is cross-entropy.
+    """
+    probabilities = functional.softmax(logits.float(), dim=1)
+    targets.update(rows, probabilities)
+    return functional.cross_entropy(logits.float(), labels) + weight * targets.penalty(rows, probabilities)
+
+
+def _clamped(probabilities: Tensor) -> Tensor:
+    """Probabilities kept off 0 and 1 by `MARGIN`."""
+    return probabilities.clamp(MARGIN, 1 - MARGIN)

@@ -1,0 +1,150 @@
+"""Where a model looks: gradient saliency, aggregated over scans and for one example of each class.
+
+A scan's saliency is |∂ log p_y / ∂x| for its diagnosis y, at the standardised central crop (Simonyan, Vedaldi,
+Zisserman 2014), put back on the packed grid and divided by its sum, so that every scan counts alike. With
+voxel standardisation x is in training standard deviations, and voxels that cannot reach the network are 0.
+`aggregate_random` is the same aggregate for fresh weights: what the architecture alone would show
+(Adebayo et al., NeurIPS 2018).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from elr_mri.config import Explain
+from elr_mri.errors import BadInput
+from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
+from elr_mri.learning.dataset import ScanSet, centred, read_scan_set
+from elr_mri.provenance import atomic, digest_file, record
+from elr_mri.scans.table import CLASSES
+
+VERSION = 1
+
+
+def explain(
+    model_dir: Path | str,
+    cache_dir: Path | str,
+    scans_path: Path | str,
+    splits_path: Path | str,
+    settings: Explain,
+    *,
+    output_dir: Path | str,
+) -> None:
+    """Write the aggregated maps, overall, per class and of random weights, and an example of each class.
+
+    Writes `aggregate.nii.gz`, `aggregate_<class>.nii.gz`, `aggregate_random.nii.gz`, `example_<class>.nii.gz` (the
+    correctly classified scan that the model is surest of; a class without one has none) and `examples.tsv`.
+    """
+    facts = read_facts(model_dir)
+    every = read_scan_set(cache_dir, scans_path, splits_path)
+    check_grid(facts, every.meta, str(cache_dir))
+    scans = every.of(settings.split)
+    if not len(scans):
+        raise BadInput(
+            expected=f"{settings.split} scans", got="none", where="splits.tsv", fix="Choose another explain.split."
+        )
+    model, output_dir, affine = load_model(model_dir), Path(output_dir), np.array(every.meta["affine"])
+    maps, logits = saliency_maps(model, scans)
+    write_map(maps.mean(axis=0), affine, output_dir / "aggregate.nii.gz")
+    for label, name in enumerate(CLASSES):
+        if (here := (scans.labels == label).numpy()).any():
+            write_map(maps[here].mean(axis=0), affine, output_dir / f"aggregate_{name}.nii.gz")
+    write_map(
+        saliency_maps(_fresh(model, facts), scans)[0].mean(axis=0), affine, output_dir / "aggregate_random.nii.gz"
+    )
+    examples = _examples(scans, logits)
+    for line in examples.itertuples():
+        write_map(maps[line.place], affine, output_dir / f"example_{line.diagnosis}.nii.gz")
+    with atomic(output_dir / "examples.tsv") as draft:
+        table = examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "row"]]
+        table.to_csv(draft, sep="\t", index=False, lineterminator="\n")
+    inputs = {
+        "model": digest_file(Path(model_dir) / "model.safetensors"),
+        "cache_meta": digest_file(Path(cache_dir) / "meta.json"),
+    }
+    record(
+        output_dir / "aggregate.nii.gz",
+        step="explain",
+        version=VERSION,
+        inputs=inputs,
+        settings=settings,
+        n_scans=len(scans),
+    )
+
+
+def saliency_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Saliency of every scan of a set.
+
+    Returns
+    -------
+    maps : (n_scans, X, Y, Z) float32, packed grid, each summing to 1
+    logits : (n_scans, n_classes) float32
+    """
+    places = np.arange(len(scans))
+    maps, logits = [], []
+    for start in range(0, len(scans), batch_size):
+        here = places[start : start + batch_size]
+        found = saliency(model, scans.read(here), scans.labels[here], scans.ages_years[here])
+        maps.append(found[0].numpy())
+        logits.append(found[1].numpy())
+    return np.concatenate(maps), np.concatenate(logits)
+
+
+def saliency(model: Model, volumes: Tensor, labels: Tensor, ages_years: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Normalised gradient magnitude of the log-probability of `labels`.
+
+    Parameters
+    ----------
+    volumes : (batch, X, Y, Z) packed intensities
+    labels : (batch,) int
+    ages_years : (batch,) float or None
+
+    Returns
+    -------
+    maps : (batch, X, Y, Z) float32, zero outside the crop, each summing to 1
+    logits : (batch, n_classes) float32
+    """
+    crops = model.centre(volumes).requires_grad_()
+    logits = model.network(crops, ages_years)
+    log_p = torch.log_softmax(logits, dim=1).gather(1, labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(log_p, crops)
+    maps = torch.zeros(volumes.shape)
+    x, y, z = centred(1, tuple(volumes.shape[1:]), model.crop).offsets[0]
+    maps[:, x : x + model.crop, y : y + model.crop, z : z + model.crop] = gradient[:, 0].abs()
+    if (informative := model.standardise.informative()) is not None:
+        maps *= informative
+    return maps / maps.sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny), logits.detach()
+
+
+def _fresh(model: Model, facts: dict) -> Model:
+    """The same preprocessing with a freshly drawn network."""
+    torch.manual_seed(facts["seed"] + 1)
+    fresh = empty_model(facts).eval()
+    fresh.standardise.load_state_dict(model.standardise.state_dict())
+    return fresh
+
+
+def _examples(scans: ScanSet, logits: np.ndarray) -> pd.DataFrame:
+    """For each class its surest correctly classified scan: place, diagnosis, scan_id, p (of the true class), row."""
+    probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+    table = scans.table.assign(
+        place=np.arange(len(scans)),
+        p=probabilities[np.arange(len(scans)), scans.labels.numpy()],
+        right=probabilities.argmax(axis=1) == scans.labels.numpy(),
+    )
+    right = table[table["right"]].sort_values(["label", "p"], ascending=[True, False])
+    return right.groupby("diagnosis", sort=False).head(1)[["place", "diagnosis", "scan_id", "p", "row"]]
+
+
+def write_map(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write a map (X, Y, Z), RAS+, atomically as float32 NIfTI in template space."""
+    image = nib.Nifti1Image(values.astype(np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    with atomic(path) as draft:
+        nib.save(image, draft)

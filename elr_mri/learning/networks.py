@@ -1,0 +1,252 @@
+"""The four networks: tables of blocks, and the one loop that builds them.
+
+`wide` is the network of Liu et al. (ML4H 2019, PMLR 116) as its released code executes it, `wide-paper`
+as the paper tables it: the release registers one pool's name twice, so it pools 3, 3, 5 and then not at
+all. `alexnet` is AlexNet (Krizhevsky 2014, arXiv:1404.5997, one tower) with every kernel cubed; `resnet18` is
+MONAI's, with the stride of 2 in its first convolution of He et al. 2016. Width 8 is every network's
+published size; another width scales its channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from elr_mri.errors import BadInput
+from elr_mri.learning.age import AgeEncoder
+from elr_mri.learning.blocks import NormReluPool
+
+Norm = Literal["instance", "batch", "group", "none"]
+Age = Literal["sinusoid", "scalar", "none"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Convolution, normalisation, ReLU and, where `pool` is its kernel, a max-pool of stride 2.
+
+    `channels` counts output channels per unit of width; all else is in voxels.
+    """
+
+    channels: int
+    kernel: int
+    padding: int = 0
+    dilation: int = 1
+    stride: int = 1
+    pool: int | None = None
+
+    def convolved(self, size: int) -> int:
+        """Side of the map after the convolution, in voxels."""
+        return (size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+
+    def pooled(self, size: int) -> int:
+        """Side of the map after the pool, in voxels."""
+        return size if self.pool is None else (size - self.pool) // 2 + 1
+
+
+WIDE = (
+    Block(4, kernel=1, pool=3),
+    Block(32, kernel=3, dilation=2, pool=3),
+    Block(64, kernel=5, padding=2, dilation=2, pool=5),
+    Block(64, kernel=3, padding=1, dilation=2),
+)
+WIDE_PAPER = (*WIDE[:2], replace(WIDE[2], pool=3), replace(WIDE[3], pool=5))
+ALEXNET = (
+    Block(8, kernel=11, padding=2, stride=4, pool=3),
+    Block(24, kernel=5, padding=2, pool=3),
+    Block(48, kernel=3, padding=1),
+    Block(32, kernel=3, padding=1),
+    Block(32, kernel=3, padding=1, pool=3),
+)
+BLOCKS = {"wide": WIDE, "wide-paper": WIDE_PAPER, "alexnet": ALEXNET}
+
+#: How MONAI's ResNet-18 shrinks a map: its first convolution and the first of each later stage; only sizes are read.
+RESNET18_SIZES = (Block(8, 7, padding=3, stride=2), *(Block(c, 3, padding=1, stride=2) for c in (16, 32, 64)))
+
+
+class VolumeNet(nn.Module):
+    """Blocks → image feature (+ age) → class scores."""
+
+    def __init__(
+        self, blocks: nn.Module, embed: nn.Module, age: AgeEncoder | None, dropout: float, classifier: nn.Module
+    ):
+        super().__init__()
+        self.blocks, self.embed, self.age = blocks, embed, age
+        self.age_dropout = nn.Dropout(dropout)
+        self.classifier = classifier
+
+    def forward(self, volumes: Tensor, ages_years: Tensor | None = None) -> Tensor:
+        """Class scores.
+
+        Parameters
+        ----------
+        volumes : (batch, 1, X, Y, Z) float, RAS+
+        ages_years : (batch,) float or None
+            Not looked at by a network without age; None adds nothing.
+
+        Returns
+        -------
+        (batch, n_classes) float, logits
+        """
+        features = self.embed(self.blocks(volumes).flatten(1))
+        if self.age is not None:
+            if ages_years is not None:
+                features = features + self.age(ages_years)
+            features = self.age_dropout(features)
+        return self.classifier(features)
+
+
+def build(
+    name: str,
+    *,
+    n_classes: int = 3,
+    width: int = 8,
+    norm: Norm = "instance",
+    age: Age = "sinusoid",
+    crop: int = 96,
+    first_pool: bool = True,
+) -> VolumeNet:
+    """A network with fresh weights, drawn from torch's global generator.
+
+    Parameters
+    ----------
+    name : "wide", "wide-paper", "resnet18" or "alexnet"
+    width : int
+        Channels per block; 8 is the published size.
+    norm : "instance", "batch", "group" or "none"
+    age : "sinusoid", "scalar" or "none"
+    crop : int
+        Side of the cubic input, in voxels. One that the network cannot take is refused.
+    first_pool : bool
+        False leaves out the first pool: the same blocks for the same field of view at twice the
+        voxel size (48³ at 3 mm for 96³ at 1.5 mm).
+    """
+    if name != "resnet18" and name not in BLOCKS:
+        raise BadInput(
+            expected=f"one of {', '.join([*BLOCKS, 'resnet18'])}", got=repr(name), where="network", fix="Choose one."
+        )
+    side = final_side(name, crop, norm=norm, first_pool=first_pool)
+    if side is None:
+        raise BadInput(
+            expected=f"a crop of at least {smallest_crop(name, norm=norm, first_pool=first_pool)} voxels",
+            got=f"{crop}",
+            where=f"{name} (first_pool: {first_pool})",
+            fix="Take a larger crop or a finer grid.",
+        )
+    if name == "resnet18":
+        n_features = 64 * width
+        blocks, embed, classifier = _resnet18(width, norm, first_pool), nn.Identity(), nn.Linear(n_features, n_classes)
+    else:
+        table = _table(name, first_pool)
+        blocks = nn.Sequential(*_layers(table, width, norm))
+        n_inputs = table[-1].channels * width * side**3
+        n_features, embed, classifier = (_alexnet_head if name == "alexnet" else _wide_head)(n_inputs, width, n_classes)
+    encoder = None if age == "none" else AgeEncoder(n_features, age)
+    return VolumeNet(blocks, embed, encoder, 0.0 if encoder is None else 0.1, classifier)
+
+
+def final_side(name: str, crop: int, *, norm: Norm = "instance", first_pool: bool = True) -> int | None:
+    """Side of the last map for a cubic crop, in voxels; None where a map vanishes on the way.
+
+    Instance norm needs two voxels a side: a single one minus its own mean is zero, whatever the scan.
+    """
+    least, size = 2 if norm == "instance" else 1, crop
+    for block in _table(name, first_pool):
+        size = block.convolved(size)
+        if size < least:
+            return None
+        size = block.pooled(size)
+        if size < 1:
+            return None
+    return size
+
+
+def smallest_crop(name: str, *, norm: Norm = "instance", first_pool: bool = True) -> int:
+    """The smallest cubic crop that a network can take, in voxels."""
+    return next(c for c in range(1, 512) if final_side(name, c, norm=norm, first_pool=first_pool) is not None)
+
+
+def _table(name: str, first_pool: bool) -> tuple[Block, ...]:
+    """The blocks of a network, the first with or without its pool."""
+    if name == "resnet18":
+        pool = (Block(8, 3, padding=1, stride=2),) if first_pool else ()
+        return (RESNET18_SIZES[0], *pool, *RESNET18_SIZES[1:])
+    first, *others = BLOCKS[name]
+    return (first if first_pool else replace(first, pool=None), *others)
+
+
+def _layers(table: tuple[Block, ...], width: int, norm: Norm) -> list[nn.Module]:
+    """The blocks' modules, in order."""
+    layers: list[nn.Module] = []
+    n_inputs = 1
+    for block in table:
+        n_outputs = block.channels * width
+        convolution = nn.Conv3d(
+            n_inputs, n_outputs, block.kernel, stride=block.stride, padding=block.padding, dilation=block.dilation
+        )
+        layers += [convolution, NormReluPool(_norm_layer(norm, n_outputs), block.pool)]
+        n_inputs = n_outputs
+    return layers
+
+
+def _norm_layer(norm: Norm, n_channels: int) -> nn.Module:
+    """A normalisation layer; instance norm as the reference has it, without weights or running statistics."""
+    if norm == "instance":
+        return nn.InstanceNorm3d(n_channels)
+    if norm == "batch":
+        return nn.BatchNorm3d(n_channels)
+    return nn.GroupNorm(math.gcd(4, n_channels), n_channels) if norm == "group" else nn.Identity()
+
+
+def _wide_head(n_inputs: int, width: int, n_classes: int) -> tuple[int, nn.Module, nn.Module]:
+    """Linear 1024 (+ age) → 512 → classes, nothing in between; the last two start at N(0, 0.01), as in the release."""
+    classifier = nn.Sequential(nn.Linear(1024, 512), nn.Linear(512, n_classes))
+    for layer in classifier:
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
+    return 1024, nn.Linear(n_inputs, 1024), classifier
+
+
+def _alexnet_head(n_inputs: int, width: int, n_classes: int) -> tuple[int, nn.Module, nn.Module]:
+    """AlexNet's three fully connected layers with dropout 0.5; 4096 units at width 8."""
+    units = 512 * width
+    embed = nn.Sequential(nn.Dropout(0.5), nn.Linear(n_inputs, units), nn.ReLU())
+    classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, n_classes))
+    return units, embed, classifier
+
+
+def _resnet18(width: int, norm: Norm, first_pool: bool) -> nn.Module:
+    """MONAI's 3-D ResNet-18 up to its pooled feature vector of 64 · width."""
+    from monai.networks.nets import ResNet  # lazily: MONAI costs seconds, and only this network needs it
+
+    layer = {
+        "instance": ("instance", {"affine": True}),
+        "batch": "batch",
+        "group": ("group", {"num_groups": math.gcd(4, 8 * width)}),
+    }
+    if norm == "none":
+        raise BadInput(
+            expected="instance, batch or group norm",
+            got="'none'",
+            where="resnet18",
+            fix="ResNet is not trained without.",
+        )
+    return ResNet(
+        "basic",
+        [2, 2, 2, 2],
+        [c * width for c in (8, 16, 32, 64)],
+        spatial_dims=3,
+        n_input_channels=1,
+        conv1_t_size=7,
+        conv1_t_stride=2,
+        no_max_pool=not first_pool,
+        feed_forward=False,
+        norm=layer[norm],
+    )
+
+
+def n_parameters(net: nn.Module) -> int:
+    """Number of weights of a network, trained or frozen."""
+    return sum(p.numel() for p in net.parameters())

@@ -1,0 +1,74 @@
+"""The parts of the training recipe that are choices, not machinery: optimizer, step size, precision, device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from elr_mri.config import Model as ModelSettings
+from elr_mri.config import Train
+from elr_mri.errors import BadInput
+
+#: One-cycle: the first quarter of all steps rises from 1/25 of the peak, the rest falls to zero, both as half cosines.
+WARM_UP, START = 0.25, 1 / 25
+
+
+def optimizer(net: nn.Module, settings: Train, model: ModelSettings) -> Optimizer:
+    """AdamW, or SGD with momentum, over the weights that can be trained."""
+    _freeze_scale_free(net, model)
+    weights = [p for p in net.parameters() if p.requires_grad]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    return torch.optim.SGD(
+        weights, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def _freeze_scale_free(net: nn.Module, model: ModelSettings) -> None:
+    """Keep the first block of `wide` as drawn where its gradient vanishes.
+
+    A 1³ convolution of one channel is w·x + b; instance norm takes out b and the size of w, and leaves
+    their gradients zero but for its epsilon. Not asking for them saves a sixth of the step on a CPU.
+    """
+    if model.network in ("wide", "wide-paper") and model.norm == "instance":
+        for weights in net.blocks[0].parameters():
+            weights.requires_grad_(False)
+
+
+def learning_rate(step: int, n_steps: int, settings: Train) -> float:
+    """Step size of optimizer step `step` (from 0) of `n_steps`."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    done = (step + 1) / n_steps
+    if done <= WARM_UP:
+        low, high, phase = START, 1.0, done / WARM_UP
+    else:
+        low, high, phase = 1.0, 0.0, (done - WARM_UP) / (1 - WARM_UP)
+    return settings.learning_rate * (low + (high - low) * (1 - math.cos(math.pi * phase)) / 2)
+
+
+def device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as problem:
+        raise BadInput(
+            expected="auto, cpu or cuda", got=repr(name), where="train.device", fix="Choose one."
+        ) from problem
+
+
+def precision(name: str, on: torch.device) -> torch.dtype:
+    """Type of the convolutions: `auto` is bfloat16 where the hardware computes in it, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    if on.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        able = told.get("avx512_bf16", False) or told.get("amx_bf16", False)
+    return torch.bfloat16 if able else torch.float32

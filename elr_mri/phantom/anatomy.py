@@ -1,0 +1,123 @@
+"""The head that phantoms are deformed from, and the regions where the disease is planted.
+
+The planted regions are drawn here from coordinates and tissue intensities (a tube along the
+hippocampal axis, an ellipsoid for the entorhinal cortex, dark voxels for the ventricles, the
+outer grey matter for the cortex). `measure` uses labels of another origin (an atlas), so the
+pipeline is never graded against its own definitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage, spatial
+
+from elr_mri.phantom.effects import EFFECTS
+from elr_mri.phantom.warps import Grid, velocity_of_divergence
+
+#: Spacing in mm of the grid on which warps live.
+WARP_SPACING_MM = 3.0
+
+#: Points on the right hippocampal axis, tail to head, and the tube's radius; mm, MNI space. The left is its mirror image.
+HIPPOCAMPAL_AXIS_MM = np.array(
+    [(23, -38, 3), (24, -34, 0), (27, -30, -5), (28.5, -26, -9), (29.5, -22, -12), (29.5, -18, -14),
+     (29, -14, -16), (27, -10, -17.5), (24, -6, -18)], dtype=float,
+)
+HIPPOCAMPAL_RADIUS_MM = 6.0
+
+#: Centre and half axes of the right entorhinal ellipsoid; mm, MNI space.
+ENTORHINAL_CENTRE_MM = np.array([22.0, -8.0, -30.0])
+ENTORHINAL_HALF_AXES_MM = np.array([8.0, 12.0, 7.0])
+
+#: The box of the lateral ventricles; mm, MNI space, |x| counted from the midline.
+VENTRICLE_BOX_MM = ((0, 38), (-50, 40), (-4, 32))
+CORTEX_DEPTH_MM = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """A head in RAS+ with its planted regions.
+
+    image : (X, Y, Z) float32, the head; brain : (X, Y, Z) bool; regions : name -> (X, Y, Z) bool,
+    by side where there are sides (`hippocampus_left` ...); affine : (4, 4) voxel to mm, axis-aligned;
+    labels : (X, Y, Z) integer manual label map to carry along, or None.
+    """
+
+    name: str
+    image: np.ndarray
+    affine: np.ndarray
+    brain: np.ndarray
+    regions: dict[str, np.ndarray]
+    labels: np.ndarray | None = None
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The coarse grid of this anatomy's warps."""
+        return Grid.over(self.affine, self.image.shape, WARP_SPACING_MM)
+
+    @cached_property
+    def basis(self) -> dict[str, np.ndarray]:
+        """Velocity field of each effect at a mean log volume change of 1, by region name without side."""
+        fields = {}
+        for effect in EFFECTS:
+            density = self.density([name for name in self.regions if name.startswith(effect)])
+            field = velocity_of_divergence(density, self.grid)
+            divergence = sum(np.gradient(field[..., k], self.grid.spacing_mm, axis=k) for k in range(3))
+            # Smoothing and the halo weaken the field inside a small region: scale its mean back to 1.
+            fields[effect] = field * np.float32(density.sum() / (divergence * density).sum())
+        return fields
+
+    def index(self, points_mm: np.ndarray) -> np.ndarray:
+        """Voxel coordinates (3, ...) of points (3, ...) in mm."""
+        shape = (3,) + (1,) * (points_mm.ndim - 1)
+        origin, spacing = (v.astype(np.float32).reshape(shape) for v in (self.affine[:3, 3], np.diag(self.affine)[:3]))
+        return (points_mm - origin) / spacing
+
+    def density(self, names: list[str]) -> np.ndarray:
+        """(X, Y, Z) share of the named regions in every voxel of the warp grid, slightly smoothed."""
+        mask = np.any([self.regions[name] for name in names], axis=0).astype(np.float32)
+        smooth = ndimage.gaussian_filter(mask, 1.5 / self.affine[0, 0])
+        return ndimage.map_coordinates(smooth, self.index(self.grid.points()), order=1, mode="constant")
+
+
+def planted_regions(image: np.ndarray, brain: np.ndarray, mni_mm: np.ndarray) -> dict[str, np.ndarray]:
+    """Draw the planted regions on a head.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) float, T1-weighted
+    brain : (X, Y, Z) bool
+    mni_mm : (3, X, Y, Z) float
+        MNI coordinates of every voxel.
+    """
+    dark, bright = np.percentile(ndimage.gaussian_filter(image, 1.0)[brain], [4, 85])
+    grey_low, grey_high = dark + 0.35 * (bright - dark), dark + 0.90 * (bright - dark)
+    grey = brain & (image > grey_low) & (image < grey_high)
+    fluid = brain & (image < dark + 0.25 * (bright - dark))
+    regions = {}
+    axis = np.concatenate([np.linspace(p, q, 8) for p, q in zip(HIPPOCAMPAL_AXIS_MM[:-1], HIPPOCAMPAL_AXIS_MM[1:])])
+    for side, sign in (("left", -1), ("right", 1)):
+        mirrored = mni_mm * np.reshape([sign, 1, 1], (3, 1, 1, 1))
+        candidates = grey & (abs(mirrored - np.reshape([25, -18, -15], (3, 1, 1, 1))) < 32).all(axis=0)
+        points = mirrored[:, candidates].T
+        near, _ = spatial.cKDTree(axis).query(points)
+        ellipsoid = (((points - ENTORHINAL_CENTRE_MM) / ENTORHINAL_HALF_AXES_MM) ** 2).sum(axis=1)
+        hippocampus, entorhinal = np.zeros((2, *brain.shape), dtype=bool)
+        hippocampus[candidates] = near < HIPPOCAMPAL_RADIUS_MM
+        entorhinal[candidates] = (ellipsoid < 1) & (near >= HIPPOCAMPAL_RADIUS_MM)
+        regions[f"hippocampus_{side}"], regions[f"entorhinal_{side}"] = _rounded(hippocampus), _rounded(entorhinal)
+    across, along, up = abs(mni_mm[0]), mni_mm[1], mni_mm[2]
+    box = np.logical_and.reduce([(v > lo) & (v < hi) for v, (lo, hi) in zip((across, along, up), VENTRICLE_BOX_MM)])
+    pieces, count = ndimage.label(fluid & box)
+    sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, range(1, count + 1))
+    regions["ventricles"] = np.isin(pieces, 1 + np.flatnonzero(sizes > 0.2 * sizes.max()))
+    depth = ndimage.distance_transform_edt(brain)
+    regions["cortex"] = grey & (depth < CORTEX_DEPTH_MM) & (depth > 1)
+    return regions
+
+
+def _rounded(mask: np.ndarray) -> np.ndarray:
+    """A mask without single-voxel spikes and holes."""
+    return ndimage.gaussian_filter(mask.astype(np.float32), 1.0) > 0.5

@@ -1,0 +1,111 @@
+"""A raw BIDS folder with `participants.tsv` and, where visits differ, `sub-*/sub-*_sessions.tsv`.
+
+The columns are those of `written.FACTS`; a session's own value goes before the participant's. Months come from the
+session label (`ses-M006`), else from a column `months`, else from the difference in age. Of several T1w images of a
+session the first by name is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from elr_mri.config import Cohort, Ingest
+from elr_mri.errors import BadInput
+from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, no_notes, refuse_empty
+from elr_mri.scans.download import files_under, read_table
+from elr_mri.scans.written import FACTS, complete
+
+_NIFTI = re.compile(r".*\.nii(\.gz)?", re.I)
+
+
+def read(cohort: Cohort, settings: Ingest) -> Found:
+    """Read a BIDS folder; see `cohort.Found`. `settings` is not needed: a session is its own visit."""
+    del settings
+    root = Path(cohort.path)
+    files = files_under(root)
+    if root / "participants.tsv" not in files:
+        raise BadInput(
+            expected="participants.tsv",
+            got="none",
+            where=str(root),
+            fix="Add it, with participant_id, diagnosis and age.",
+        )
+    facts, tables = _facts(root, files)
+    images = _list_images(files, root)
+    refuse_empty(images, where=cohort.path)
+    images = images.merge(facts, on=["participant", "session"], how="left", validate="m:1")
+    mark(images, images["file"].isna(), "no-table-row")
+    visits = complete(images, facts, cohort)
+    keep_one_per_visit(images, [])
+    return Found(images, visits, no_notes(), tuple(tables))
+
+
+def _list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
+    """Every NIfTI image below `sub-*`; all but `anat/*_T1w` are marked as not T1. Derivatives are not looked at."""
+    rows = []
+    for path in files:
+        parts = path.relative_to(root).parts
+        if not parts[0].startswith("sub-") or not _NIFTI.fullmatch(path.name):
+            continue
+        session = parts[1] if parts[1].startswith("ses-") else ""
+        t1w = re.search(r"_T1w\.nii(\.gz)?$", path.name) and path.parent.name == "anat"
+        rows.append(
+            {"image_path": str(path), "participant": parts[0], "session": session, "reason": None if t1w else "not-t1"}
+        )
+    images = blank_images(rows)
+    return images if images.empty else images[["image_path", "image_uid", "participant", "session", "reason", "detail"]]
+
+
+def _facts(root: Path, files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
+    """What the tables say of every participant and session: one row each, with the file and line that it stands in."""
+    whole = root / "participants.tsv"
+    people = _table(whole, "participant", ["participant_id", "subject_id"])
+    sessions, used = [], [whole]
+    for path in files:
+        if re.fullmatch(r"sub-[A-Za-z0-9]+_sessions\.tsv", path.name):
+            own = _table(path, "session", ["session_id"])
+            own["session"] = "ses-" + own["session"].str.removeprefix("ses-")
+            sessions.append(own.assign(participant=path.name.removesuffix("_sessions.tsv")))
+            used.append(path)
+    listed = {parts[:2] for path in files if len(parts := path.relative_to(root).parts) > 2}
+    known = {(row["participant"], row["session"]) for own in sessions for row in own.to_dict("records")}
+    bare = sorted({(p, s if s.startswith("ses-") else "") for p, s in listed if p.startswith("sub-")} - known)
+    rows = pd.concat(
+        [*sessions, pd.DataFrame(bare, columns=["participant", "session"], dtype="str")], ignore_index=True
+    )
+    joined = rows.merge(people, on="participant", how="inner", suffixes=("", "_person"))
+    if sessions:  # a fault of the age is told of the table that the age stands in
+        own_age = joined["age"].notna()
+        joined["file"], joined["line"] = joined["file"].where(own_age), joined["line"].where(own_age)
+    for name in [*FACTS, "file", "line"]:
+        if f"{name}_person" in joined:
+            joined[name] = joined[name].astype(object).where(joined[name].notna(), joined.pop(f"{name}_person"))
+    for name in ("age", "diagnosis"):
+        if joined[name].isna().all() and len(joined):
+            raise BadInput(
+                expected="a column " + " or ".join(FACTS[name]),
+                got="none with a value",
+                where=str(whole),
+                fix="Add it.",
+            )
+    return joined, used
+
+
+def _table(path: Path, key: str, aliases: list[str]) -> pd.DataFrame:
+    """One table with its key, the facts and where each row stands."""
+    table = read_table(path, {key: aliases, **FACTS}, required=(key,))
+    twice = table[key][table[key].duplicated()]
+    if len(twice):
+        raise BadInput(
+            expected=f"one row for each {aliases[0]}",
+            got=f"{twice.iloc[0]} more than once",
+            where=str(path),
+            fix="Remove the repeated row.",
+        )
+    if key == "participant":
+        table[key] = "sub-" + table[key].str.removeprefix("sub-")
+    return table.assign(file=str(path), line=[str(i + 2) for i in range(len(table))]).dropna(subset=[key])

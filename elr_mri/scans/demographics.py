@@ -1,0 +1,68 @@
+"""Subjects and scans by split and class: the talk's table.
+
+A subject whose diagnosis changes is counted in each of its classes, so the classes of a split add up to more than
+its unique subjects, which stand in the row `all`. Ages are those at the scans.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from elr_mri import provenance
+from elr_mri.scans.schema import Column, Schema
+from elr_mri.scans.table import CLASSES, SPLIT, SPLITS, join_splits, read_scans
+
+VERSION = 1
+
+DEMOGRAPHICS = Schema(
+    name="demographics",
+    version=1,
+    key=("cohort", "split", "diagnosis"),
+    columns=(
+        Column("cohort"),
+        Column("split", allowed=SPLITS),
+        Column("diagnosis", allowed=(*CLASSES, "all")),
+        Column("subjects", "integer", low=0),
+        Column("scans", "integer", low=0),
+        Column("age_mean_years", "number", required=False),
+        Column("age_sd_years", "number", required=False),
+        Column("female_share", "number", required=False, low=0, high=1),
+    ),
+)
+
+
+def demographics(scans_path: Path, splits_path: Path, output: Path) -> None:
+    """Write the table of subjects, scans, age and sex by cohort, split and class."""
+    table = count(join_splits(read_scans(scans_path), SPLIT.read(splits_path)))
+    DEMOGRAPHICS.write(table, output)
+    inputs = {str(path): provenance.digest_file(path) for path in (scans_path, splits_path)}
+    provenance.record(output, step="demographics", version=VERSION, inputs=inputs, settings={})
+
+
+def count(scans: pd.DataFrame) -> pd.DataFrame:
+    """The demographic table of scans that have their split."""
+    rows = []
+    for cohort in sorted(scans["cohort"].unique()):
+        for split in SPLITS:
+            group = scans[(scans["cohort"] == cohort) & (scans["split"] == split)]
+            if len(group):
+                rows += [_row(cohort, split, name, group[group["diagnosis"] == name]) for name in CLASSES]
+                rows.append(_row(cohort, split, "all", group))
+    return pd.DataFrame(rows, columns=[column.name for column in DEMOGRAPHICS.columns])
+
+
+def _row(cohort: str, split: str, diagnosis: str, scans: pd.DataFrame) -> dict:
+    """One line; the female share is of the subjects whose sex is known."""
+    sexes = scans.drop_duplicates("subject_id")["sex"].dropna()
+    return {
+        "cohort": cohort,
+        "split": split,
+        "diagnosis": diagnosis,
+        "subjects": scans["subject_id"].nunique(),
+        "scans": len(scans),
+        "age_mean_years": scans["age_years"].mean(),
+        "age_sd_years": scans["age_years"].std(),
+        "female_share": (sexes == "F").mean() if len(sexes) else None,
+    }

@@ -1,0 +1,153 @@
+"""Files and tables as downloads hold them: found anywhere in a folder, columns matched whatever their case.
+
+Nothing here knows a study. The readers (`adni.py`, `nacc.py`, `bids.py`, `plain.py`) say which
+tables and columns they want; this module finds them, reads only those columns and turns text
+into numbers and dates, with everything impossible made missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from elr_mri.errors import BadInput
+
+#: Text that stands for a missing cell in at least one release of ADNI, NACC or BIDS.
+BLANKS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null"]
+
+
+def files_under(folder: Path | str) -> list[Path]:
+    """Every file below `folder`, sorted, links followed once; hidden files (`._scan.nii` of a Mac) are left out."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput(
+            expected="a download folder",
+            got="a file" if folder.is_file() else "no such folder",
+            where=str(folder),
+            fix="Check this cohort's `path` in the config.",
+        )
+    seen, found = set(), []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        found += [os.path.join(root, name) for name in names if not name.startswith(".")]
+    return [Path(name) for name in sorted(found)]
+
+
+def header(path: Path | str) -> list[str]:
+    """Column names of a delimited table, stripped and in lower case; empty for a file that holds no text."""
+    names, _, _ = _first_line(Path(path))
+    return names
+
+
+def read_table(path: Path | str, wanted: Mapping[str, Sequence[str]], *, required: Sequence[str] = ()) -> pd.DataFrame:
+    """The wanted columns of a CSV or TSV, as text, under our own names.
+
+    Parameters
+    ----------
+    wanted : our name -> names that the column goes under, in lower case, the preferred one first
+    required : our names whose absence is the user's to mend (`BadInput`)
+
+    Returns
+    -------
+    DataFrame with one text column for each of `wanted`, blank cells missing, absent columns all missing.
+    Only these columns are ever held in memory: a NACC UDS table has nearly 2,000 of them.
+    """
+    path = Path(path)
+    names, delimiter, encoding = _first_line(path, check_second=True)
+    places = {ours: next((names.index(a) for a in aliases if a in names), None) for ours, aliases in wanted.items()}
+    absent = [ours for ours in required if places[ours] is None]
+    if absent:
+        raise BadInput(
+            expected="the column " + " and ".join(" or ".join(wanted[ours]).upper() for ours in absent),
+            got=f"{len(names)} other columns ({', '.join(names[:6])} …)",
+            where=str(path),
+            fix="Download the table again with that column, or rename the column.",
+        )
+    used = sorted({place for place in places.values() if place is not None})
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=delimiter,
+            usecols=used,
+            dtype=str,
+            encoding=encoding,
+            keep_default_na=False,
+            na_values=BLANKS,
+            skipinitialspace=True,
+            index_col=False,
+        )
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as problem:
+        raise BadInput(
+            expected="a delimited text table", got=str(problem).strip(), where=str(path), fix="Download the file again."
+        ) from problem
+    frame.columns = range(frame.shape[1])
+    columns = {
+        ours: frame[used.index(place)].str.strip() if place is not None else None for ours, place in places.items()
+    }
+    return pd.DataFrame(columns, index=frame.index, dtype="str").replace("", pd.NA)
+
+
+def numbers(values: pd.Series, *, low: float = 0.0, high: float = float("inf")) -> pd.Series:
+    """Text as float; what is no number, or outside low … high (−1, −4, 88, 999 are missing codes), becomes missing."""
+    out = pd.to_numeric(values, errors="coerce").astype(float)
+    return out.where((out >= low) & (out <= high) & (out != float("inf")))
+
+
+def dates(values: pd.Series) -> pd.Series:
+    """Text as dates: ISO (also with a time behind it) or month/day/year; anything else becomes missing."""
+    text = values.astype("str").str.slice(0, 10).str.strip()
+    out = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce")
+    for style in ("%m/%d/%Y", "%m/%d/%y"):
+        out = out.fillna(pd.to_datetime(text, format=style, errors="coerce"))
+    return out
+
+
+def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], str, str]:
+    """Column names, delimiter and encoding, from the first line; published tables name commas `.tsv`, so it is counted.
+
+    The second line may not hold more cells than the first (R writes row names so): every column would be shifted.
+    """
+    try:
+        raw = path.read_bytes() if path.stat().st_size < 2**20 else _head(path)
+    except OSError as problem:
+        raise BadInput(
+            expected="a readable table", got=problem.strerror or "nothing", where=str(path), fix="Check the path."
+        ) from problem
+    encoding = "utf-8-sig" if _is_utf8(raw) else "latin-1"
+    line, second = (raw.decode(encoding, errors="replace").splitlines() + ["", ""])[:2]
+    delimiter = max(",\t;", key=line.count)
+    names, cells = (
+        next(csv.reader([line], delimiter=delimiter), []),
+        next(csv.reader([second], delimiter=delimiter), []),
+    )
+    if check_second and any(cells[len(names) :]):
+        raise BadInput(
+            expected=f"{len(names)} cells in each row, as in the header",
+            got=f"{len(cells)}",
+            where=f"{path}, row 2",
+            fix="Give every column a name.",
+        )
+    return [name.strip().lower() for name in names], delimiter, encoding
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(2**20)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    """Whether the bytes are UTF-8, a character cut off at the end of the sample aside."""
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        return problem.start >= len(raw) - 4 and len(raw) >= 2**20
+    return True

@@ -1,0 +1,100 @@
+"""The tables of `evaluate` say what the predictions say, for the same scans, with honest intervals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_study as study
+
+from elr_mri import config
+from elr_mri.errors import BadInput
+from elr_mri.findings.evaluate import evaluate
+from elr_mri.findings.metrics import score
+from elr_mri.findings.tables import CONFUSION, DIFFERENCES, RESULTS, ROC
+from elr_mri.findings.words import against
+from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
+from elr_mri.scans.table import CLASSES
+
+SETTINGS = config.Evaluate(draws=200)
+
+
+def _evaluate(tmp_path, paths):
+    evaluate(prediction_paths=paths, settings=SETTINGS, out_dir=tmp_path / "findings")
+    tables = tmp_path / "findings" / "tables"
+    return {schema.name: schema.read(tables / f"{name}.tsv") for name, schema in (
+        ("results", RESULTS), ("differences", DIFFERENCES), ("confusion", CONFUSION), ("roc", ROC),
+    )} | {"main": pd.read_csv(tables / "main.tsv", sep="\t"), "left_out": pd.read_csv(tables / "left_out.tsv", sep="\t")}
+
+
+@pytest.fixture
+def made(tmp_path):
+    return study.make(tmp_path)
+
+
+def test_values_are_the_scores_and_lie_in_their_intervals(tmp_path, made):
+    paths = [study.predict(made, name, noise=noise) / "predictions.tsv" for name, noise in (("good", 0.3), ("poor", 3.0))]
+    tables = _evaluate(tmp_path, paths)
+    results = tables["results"]
+    rows = PREDICTIONS.read(paths[0])
+    rows = rows[rows["split"] == "test"]
+    expected = score(rows["diagnosis"].map(CLASSES.index).to_numpy(), rows[list(P_COLUMNS)].to_numpy())
+    mine = results[(results["model"] == "good") & (results["split"] == "test")].set_index("metric")
+    assert mine["value"].to_dict() == pytest.approx(expected)
+    assert (results["low"] <= results["value"] + 1e-9).all() and (results["value"] <= results["high"] + 1e-9).all()
+    assert set(mine["n_scans"]) == {len(rows)} and set(mine["n_subjects"]) == {rows["subject_id"].nunique()}
+    assert set(zip(results["cohort"], results["split"], strict=True)) == {("ADNI", s) for s in ("train", "val", "test")} | {("NACC", "external")}
+    counts = tables["confusion"]
+    assert counts[(counts["model"] == "good") & (counts["split"] == "test")]["n_scans"].sum() == len(rows)
+    assert set(tables["roc"]["split"]) == {"test", "external"}
+    assert list(tables["main"]["method"]) == ["good", "poor"] * 2
+
+
+def test_differences_are_paired_and_change_sign_when_turned(tmp_path, made):
+    paths = [study.predict(made, name, noise=noise) / "predictions.tsv" for name, noise in (("good", 0.3), ("poor", 3.0))]
+    tables = _evaluate(tmp_path, paths)
+    value = tables["results"].set_index(["model", "cohort", "split", "metric"])["value"]
+    for row in tables["differences"].itertuples():
+        key = (row.cohort, row.split, row.metric)
+        assert row.difference == pytest.approx(value[row.model, *key] - value[row.reference, *key])
+    direct, turned = against(tables["differences"], "good"), against(tables["differences"], "poor")
+    np.testing.assert_allclose(direct["difference"], -turned["difference"])
+    np.testing.assert_allclose(direct["low"], -turned["high"])
+    lead = direct[(direct["metric"] == "balanced_accuracy") & (direct["split"] == "train")].iloc[0]
+    assert lead["model"] == "poor" and lead["high"] < 0
+
+
+def test_a_model_does_not_differ_from_its_copy(tmp_path, made):
+    path = study.predict(made, "one", noise=1.0) / "predictions.tsv"
+    copy = tmp_path / "copy.tsv"
+    PREDICTIONS.write(PREDICTIONS.read(path).assign(model="copy"), copy)
+    differences = _evaluate(tmp_path, [path, copy])["differences"]
+    assert (differences[["difference", "low", "high"]] == 0).all(axis=None)
+
+
+def test_seeds_of_a_model_are_averaged(tmp_path, made):
+    paths = [study.predict(made, "wide", noise=1.0, seed=seed) / "predictions.tsv" for seed in (0, 1)]
+    both = _evaluate(tmp_path, paths)["results"].set_index(["cohort", "split", "metric"])
+    single = [_evaluate(tmp_path, [path])["results"].set_index(["cohort", "split", "metric"]) for path in paths]
+    assert set(both["n_seeds"]) == {2}
+    np.testing.assert_allclose(both["value"], (single[0]["value"] + single[1]["value"]) / 2)
+
+
+def test_models_are_scored_on_the_scans_they_share_and_the_others_are_named(tmp_path, made):
+    whole, part = (study.predict(made, name, noise=1.0) / "predictions.tsv" for name in ("whole", "part"))
+    PREDICTIONS.write(PREDICTIONS.read(part).iloc[3:], part)
+    tables = _evaluate(tmp_path, [whole, part])
+    assert sorted(tables["left_out"]["scan_id"]) == sorted(PREDICTIONS.read(whole)["scan_id"][:3])
+    counts = tables["results"].groupby(["cohort", "split"])["n_scans"].nunique()
+    assert (counts == 1).all()
+
+
+def test_tables_that_disagree_about_a_scan_are_refused(tmp_path, made):
+    one, other = (study.predict(made, name, noise=1.0) / "predictions.tsv" for name in ("one", "other"))
+    table = PREDICTIONS.read(other)
+    table.loc[0, "diagnosis"] = "AD" if table.loc[0, "diagnosis"] == "CN" else "CN"
+    PREDICTIONS.write(table, other)
+    with pytest.raises(BadInput, match="one subject, split and diagnosis"):
+        _evaluate(tmp_path, [one, other])
+    with pytest.raises(BadInput, match="more than once"):
+        _evaluate(tmp_path, [one, one])
+    with pytest.raises(BadInput, match="at least one prediction table"):
+        _evaluate(tmp_path, [])

@@ -1,0 +1,102 @@
+"""A tiny study as tables and arrays: what the findings zone reads, written by the tests themselves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from elr_mri.findings.figures import REGIONS
+from elr_mri.scans.demographics import DEMOGRAPHICS, count
+from elr_mri.scans.predictions import PREDICTIONS, prediction_table
+from elr_mri.scans.table import CLASSES, EXCLUSIONS, SCANS, SPLIT
+
+SHAPE, AFFINE = (16, 18, 15), np.array([[9.0, 0, 0, -70], [0, 9, 0, -100], [0, 0, 9, -60], [0, 0, 0, 1]])
+
+
+@dataclass(frozen=True)
+class Study:
+    """Folder and tables of a study; `severity` is the latent severity of every scan."""
+
+    root: Path
+    scans: pd.DataFrame
+    severity: np.ndarray
+
+
+def make(root: Path, *, effect: float = 1.0, n_subjects: int = 60, seed: int = 0, odd_id: str = "") -> Study:
+    """Scans of `n_subjects` and a third as many external ones; volumes fall with severity by `effect` deviations."""
+    rng = np.random.default_rng(seed)
+    rows, splits = [], []
+    for cohort, n in (("ADNI", n_subjects), ("NACC", n_subjects // 3)):
+        for i in range(n):
+            subject, severity, age = f"sub-{cohort}{odd_id}{i:04d}", rng.normal(), rng.uniform(60, 85)
+            splits.append({"cohort": cohort, "subject_id": subject, "split": "external" if cohort == "NACC" else ("train", "val", "test", "train")[i % 4]})
+            for months in (0, 12):
+                rows.append({
+                    "scan_id": f"{subject}_ses-M{months:03d}", "cohort": cohort, "subject_id": subject, "session_id": f"ses-M{months:03d}",
+                    "months": months, "age_years": age + months / 12, "sex": "FM"[i % 2], "image_path": f"{subject}/{months}.nii",
+                    "diagnosis": CLASSES[int(np.digitize(severity, [-0.43, 0.43]))], "severity": severity,
+                })
+    table = pd.DataFrame(rows)
+    severity = table.pop("severity").to_numpy()
+    scans = table.reindex(columns=[column.name for column in SCANS.columns])
+    SCANS.write(scans, root / "scans.tsv")
+    SPLIT.write(pd.DataFrame(splits).assign(fold=np.nan), root / "splits.tsv")
+    (root / "pack").mkdir(exist_ok=True)
+    icv = rng.normal(1.5e6, 1e5, len(scans))
+    volumes = pd.DataFrame({"scan_id": scans["scan_id"]})
+    for region in REGIONS:
+        volumes[region] = icv * (2.2e-3 + 2e-4 * (rng.normal(size=len(scans)) - effect * severity))
+    volumes.assign(intracranial=icv).to_csv(root / "pack" / "roi_volumes.tsv", sep="\t", index=False)
+    return Study(root, scans, severity)
+
+
+def predict(study: Study, model: str, *, noise: float, seed: int = 0) -> Path:
+    """A model folder whose logits follow the severity, with noise, and which learnt a little."""
+    folder = study.root / "learning" / model / f"seed-{seed}"
+    rng = np.random.default_rng([seed, *model.encode()])
+    guess = study.severity + noise * rng.normal(size=len(study.severity))
+    logits = -4 * (guess[:, None] - np.array([-1, 0, 1])) ** 2
+    split = study.scans.merge(SPLIT.read(study.root / "splits.tsv").drop(columns="fold"), on=["cohort", "subject_id"])
+    PREDICTIONS.write(prediction_table(split, logits, model=model, seed=seed), folder / "predictions.tsv")
+    epochs = pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": 1e-3, "train_loss": [1.1, 0.9, 0.8], "train_ce": [1.1, 0.9, 0.8]})
+    epochs = epochs.assign(train_accuracy=[0.3, 0.5, 0.6], val_ce=[1.1, 1.0, 0.9], val_accuracy=0.4, val_balanced_accuracy=[0.33, 0.4, 0.5], seconds=1.0)
+    epochs.to_csv(folder / "history.tsv", sep="\t", index=False)
+    return folder
+
+
+def add_pictures(study: Study) -> None:
+    """The cache, template, labels, saliency maps, QC pictures, exclusions, demographics and states of a study."""
+    root, rng = study.root, np.random.default_rng(0)
+    grid = np.indices(SHAPE).astype(float)
+    brain = sum(((grid[a] - (SHAPE[a] - 1) / 2) / (SHAPE[a] / 2.4)) ** 2 for a in range(3)) < 1
+    labels = np.zeros(SHAPE, np.uint8)
+    for number, corner in enumerate(((4, 8, 6), (10, 8, 6), (4, 10, 5), (10, 10, 5)), start=1):
+        labels[tuple(slice(c, c + 2) for c in corner)] = number
+    for name, data in (("template", brain.astype(np.float32)), ("labels", labels)):
+        nib.save(nib.Nifti1Image(data, AFFINE), root / f"{name}.nii.gz")
+    pd.DataFrame({"index": range(1, 5), "name": REGIONS}).to_csv(root / "labels.tsv", sep="\t", index=False)
+    cache = (200 * brain * rng.uniform(0.5, 1, (len(study.scans), *SHAPE))).astype(np.uint8)
+    np.save(root / "pack" / "volumes.npy", cache)
+    study.scans[["scan_id"]].assign(row=range(len(study.scans))).to_csv(root / "pack" / "index.tsv", sep="\t", index=False)
+    (root / "pack" / "meta.json").write_text(json.dumps({"affine": AFFINE.tolist()}))
+    states = study.scans[["scan_id"]].assign(step="pack", status="pass", reason="")
+    states.loc[0, ["step", "status", "reason"]] = ["register", "fail", "QC <mark>poor</mark>"]
+    states.loc[1, "status"] = "review"
+    states.to_csv(root / "pack" / "status.tsv", sep="\t", index=False)
+    maps = root / "explain" / "wide"
+    maps.mkdir(parents=True)
+    for name in ("aggregate", *(f"{kind}_{c}" for kind in ("aggregate", "example") for c in CLASSES)):
+        nib.save(nib.Nifti1Image((rng.random(SHAPE) * brain + 5 * (labels > 0)).astype(np.float32), AFFINE), maps / f"{name}.nii.gz")
+    for scan_id in study.scans["scan_id"][:6]:
+        (root / "register" / scan_id).mkdir(parents=True)
+        Figure(figsize=(1.5, 0.5)).savefig(root / "register" / scan_id / f"{scan_id}_qc.png")
+    excluded = {"cohort": "ADNI", "image_path": ["a", "b", "c"], "image_uid": ["1", "2", "3"], "reason": ["repeat", "repeat", "localizer"]}
+    EXCLUSIONS.write(pd.DataFrame(excluded).assign(subject_id=None, detail=None), root / "exclusions.tsv")
+    with_split = study.scans.merge(SPLIT.read(root / "splits.tsv"), on=["cohort", "subject_id"])
+    DEMOGRAPHICS.write(count(with_split), root / "demographics.tsv")

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from elr_mri.errors import BadInput
+from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.networks import build, final_side, n_parameters, smallest_crop
+
+NAMES = ("wide", "wide-paper", "alexnet", "resnet18")
+
+
+@pytest.mark.parametrize("width, count", [(1, 9_878_571), (2, 19_180_883), (4, 40_005_795), (8, 90_536_771)])
+def test_wide_has_the_published_number_of_parameters(width: int, count: int) -> None:
+    """Reference: the released checkpoint at f = 8 and the same table at other widths."""
+    with torch.device("meta"):
+        net = build("wide", width=width)
+    assert n_parameters(net) == count
+
+
+def test_wide_shrinks_as_released_and_wide_paper_as_tabled() -> None:
+    assert (final_side("wide", 96), final_side("wide-paper", 96)) == (5, 1)
+    assert final_side("wide", 48, first_pool=False) == 5
+    assert final_side("alexnet", 48, first_pool=False) == final_side("alexnet", 96) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("age", ["sinusoid", "scalar", "none"])
+def test_logits_have_one_row_per_scan(name: str, age: str) -> None:
+    net = build(name, width=1, age=age, crop=48, first_pool=False).eval()
+    volumes = torch.randn(2, 1, 48, 48, 48)
+    with torch.inference_mode():
+        logits = net(volumes, torch.tensor([61.0, 80.5]))
+        ageless = net(volumes)
+    assert logits.shape == (2, 3)
+    assert torch.isfinite(logits).all()
+    assert torch.equal(logits, ageless) == (age == "none")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("first_pool", [True, False])
+def test_the_smallest_crop_works_and_one_less_is_refused_by_name(name: str, first_pool: bool) -> None:
+    least = smallest_crop(name, first_pool=first_pool)
+    net = build(name, width=1, crop=least, first_pool=first_pool)
+    assert net(torch.randn(1, 1, least, least, least), torch.tensor([70.0])).shape == (1, 3)
+    with pytest.raises(BadInput, match=f"at least {least} voxels, got {least - 1}"):
+        build(name, width=1, crop=least - 1, first_pool=first_pool)
+
+
+def test_an_unknown_network_is_refused() -> None:
+    with pytest.raises(BadInput, match="expected one of wide, wide-paper, alexnet, resnet18, got 'vgg'"):
+        build("vgg")
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
+def test_every_norm_trains(norm: str) -> None:
+    net = build("wide", width=1, norm=norm, crop=48, first_pool=False, age="none")
+    net(torch.randn(2, 1, 48, 48, 48)).square().sum().backward()
+    gradient = net.blocks[2].weight.grad
+    assert gradient is not None and torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("pool", [3, 5])
+def test_pooling_first_equals_normalising_first(layout: torch.memory_format, pool: int) -> None:
+    torch.manual_seed(0)
+    maps = (3 + 2 * torch.randn(2, 8, 15, 13, 14)).contiguous(memory_format=layout)
+    fast, plain = maps.clone(memory_format=torch.preserve_format).requires_grad_(), maps.clone().requires_grad_()
+    ours = NormReluPool(nn.InstanceNorm3d(8), pool)(fast)
+    theirs = functional.max_pool3d(functional.relu(functional.instance_norm(plain)), pool, stride=2)
+    weights = torch.randn_like(theirs)
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fast.grad, plain.grad, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,193 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_study import Study, write_study
+
+from elr_mri.config import Model, Predict, Train
+from elr_mri.errors import BadInput
+from elr_mri.learning import recipe
+from elr_mri.learning.checkpoint import load_model, read_facts
+from elr_mri.learning.networks import build
+from elr_mri.learning.predict import predict, predict_volume
+from elr_mri.learning.train import chosen, train
+from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
+
+QUIET = {"progress": lambda line: None}
+
+
+def fit(study: Study, settings: Train, out: Path, slug: str = "wide-age-elr", **options: object) -> Path:
+    train(*study.paths, settings, slug=slug, seed=0, out_dir=out, **(QUIET | options))
+    return out
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def kill_after(n_epochs: int):
+    def progress(line: str) -> None:
+        if f"epoch {n_epochs}/" in line:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def trained(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One uninterrupted run of four epochs."""
+    models = {
+        "wide-age-elr": Model(
+            network="wide", width=1, age="sinusoid", first_pool=False, elr={"weight": 3.0, "beta": 0.7}
+        )
+    }
+    settings = Train(models=models, epochs=4, batch_size=4, crop=35, shift_max=1, precision="float32", device="cpu")
+    return fit(study, settings, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_killed_run_ends_with_the_same_bits(
+    study: Study, settings: Train, trained: Path, tmp_path: Path, killed: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(study, settings, tmp_path, progress=kill_after(killed))
+    lines: list[str] = []
+    fit(study, settings, tmp_path, progress=lines.append)
+    assert len(lines) == 4 - killed
+    once, twice = weights(trained), weights(tmp_path)
+    assert once.keys() == twice.keys() and all(torch.equal(once[k], twice[k]) for k in once)
+    states = [load_file(folder / "state" / "resume.safetensors") for folder in (trained, tmp_path)]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    histories = [
+        pd.read_csv(folder / "history.tsv", sep="\t").drop(columns="seconds") for folder in (trained, tmp_path)
+    ]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
+def test_history_has_the_contract_columns_and_elr_targets_are_saved(trained: Path) -> None:
+    history = pd.read_csv(trained / "history.tsv", sep="\t")
+    assert history.columns.tolist() == [
+        "epoch",
+        "learning_rate",
+        "train_loss",
+        "train_ce",
+        "train_accuracy",
+        "val_ce",
+        "val_accuracy",
+        "val_balanced_accuracy",
+        "seconds",
+    ]
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    targets = load_file(trained / "state" / "resume.safetensors")["targets.targets"]
+    torch.testing.assert_close(targets.sum(dim=1), torch.full((9,), 1 - 0.7**4))
+
+
+def test_another_seed_is_another_model(study: Study, settings: Train, trained: Path, tmp_path: Path) -> None:
+    short = settings.model_copy(update={"epochs": 1})
+    train(*study.paths, short, slug="wide-age-elr", seed=1, out_dir=tmp_path, **QUIET)
+    key = "network.classifier.1.weight"
+    assert not torch.equal(weights(tmp_path)[key], weights(trained)[key])
+
+
+def test_state_of_other_settings_is_refused_by_name_or_overwritten(
+    study: Study, settings: Train, tmp_path: Path
+) -> None:
+    one = settings.model_copy(update={"epochs": 1})
+    fit(study, one, tmp_path)
+    changed = one.model_copy(update={"learning_rate": 0.002})
+    with pytest.raises(
+        BadInput,
+        match=r"settings\.learning_rate 0\.002.*got one with settings\.learning_rate 0\.001.*restart-if-changed",
+    ):
+        fit(study, changed, tmp_path)
+    fit(study, changed, tmp_path, restart_if_changed=True)
+    assert read_facts(tmp_path)["settings"]["learning_rate"] == 0.002
+
+
+def test_state_of_other_scans_is_refused(study: Study, settings: Train, tmp_path: Path) -> None:
+    one = settings.model_copy(update={"epochs": 1})
+    fit(study, one, tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(BadInput, match=r"data\.train_scans"):
+        fit(write_study(tmp_path / "other", n_subjects=21), one, tmp_path / "out")
+
+
+@pytest.mark.parametrize("select, expected", [("best", 1), ("last", 3)])
+def test_selection_is_by_validation_cross_entropy(select: str, expected: int) -> None:
+    history = [{"val_ce": v, "train_loss": t} for v, t in ((1.1, 1.0), (0.9, 0.5), (0.9, -1.0), (1.4, -3.0))]
+    assert chosen(history, select) == expected
+
+
+def test_the_model_folder_says_what_it_was_trained_on(trained: Path) -> None:
+    facts = read_facts(trained)
+    assert facts["trained_on"]["cohorts"] == ["TOY"] and facts["trained_on"]["n_scans"] == 9
+    assert facts["preprocessing"]["template"] == "toy" and facts["preprocessing"]["spacing_mm"] == 3.0
+    assert facts["classes"] == ["CN", "MCI", "AD"] and "MIT" in facts["licence"]
+
+
+def test_predictions_cover_every_packed_scan_and_equal_one_scan_at_a_time(
+    study: Study, trained: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "predictions.tsv"
+    predict(trained, *study.paths, Predict(batch_size=5), output=output)
+    table = PREDICTIONS.read(output)
+    assert len(table) == 18 and set(table["split"]) == {"train", "val", "test", "external"}
+    assert (tmp_path / "predictions.tsv.json").exists()
+    volume = np.load(study.cache / "volumes.npy")[7]
+    np.testing.assert_allclose(
+        predict_volume(trained, volume, 67.0), table.loc[7, list(P_COLUMNS)].astype(float), atol=1e-5
+    )
+
+
+def test_a_cache_on_another_grid_is_refused(study: Study, trained: Path, tmp_path: Path) -> None:
+    other = write_study(tmp_path)
+    meta = other.cache / "meta.json"
+    meta.write_text(meta.read_text().replace('"toy"', '"MNI"'))
+    with pytest.raises(BadInput, match=r"template toy.*got MNI"):
+        predict(trained, *other.paths, Predict(), output=tmp_path / "p.tsv")
+    with pytest.raises(BadInput, match=re.escape("(38, 40, 37)")):
+        predict_volume(trained, np.zeros((4, 4, 4)), 70)
+
+
+def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -> None:
+    text = (trained / "model.json").read_text()
+    (tmp_path / "model.json").write_text(text.replace('"width": 1', '"width": 2'))
+    (tmp_path / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    with pytest.raises(BadInput, match=r"weights that model\.json describes"):
+        load_model(tmp_path)
+
+
+def test_an_unknown_model_and_too_large_a_crop_are_refused(study: Study, settings: Train, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="expected a model among wide, wide-age-elr, got 'vgg'"):
+        fit(study, settings, tmp_path, slug="vgg")
+    with pytest.raises(BadInput, match="at least 48 voxels a side, got 38x40x37"):
+        fit(study, settings.model_copy(update={"crop": 48}), tmp_path)
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_to_zero(settings: Train) -> None:
+    rates = [recipe.learning_rate(i, 100, settings) for i in range(100)]
+    assert max(rates) == pytest.approx(settings.learning_rate) and int(np.argmax(rates)) == 24
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert np.all(np.diff(rates[:25]) > 0) and np.all(np.diff(rates[24:]) < 0)
+
+
+def test_the_frozen_first_block_could_change_nothing() -> None:
+    """Why `recipe` freezes it: instance norm takes out the size of a 1³ convolution's weights, and its bias.
+
+    Exact only where w² is far above the norm's epsilon, so the weights keep no more than their signs here.
+    """
+    torch.manual_seed(0)
+    net = build("wide", width=1, crop=35, first_pool=False, age="none")
+    volumes = torch.randn(2, 1, 35, 35, 35)
+    with torch.inference_mode():
+        net.blocks[0].weight.sign_()
+        before = net(volumes)
+        net.blocks[0].weight *= 3
+        net.blocks[0].bias += 5
+        torch.testing.assert_close(net(volumes), before, atol=1e-4, rtol=0)
+        net.blocks[0].weight *= -1
+        assert (net(volumes) - before).abs().max() > 1e-3

@@ -1,0 +1,77 @@
+"""What all rule files share: the checked config, a step's shell prefix, and the batches of the per-scan steps."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(workflow.basedir))
+
+from elr_mri.scans.batches import batch_of
+from elr_mri.stages import VERSIONS
+
+try:
+    from elr_mri.config import check_study
+except ImportError:  # Snakemake's own environment needs no pydantic: then each step checks its own section
+    check_study = None
+
+if check_study:
+    problem = check_study(config)
+    if problem:
+        print(f"elr-mri: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+RESULTS = Path(config.get("results", "results"))
+SCANS, IMAGING, LEARNING, FINDINGS = (RESULTS / zone for zone in ("scans", "imaging", "learning", "findings"))
+COHORTS = {cohort["name"]: cohort for cohort in config["cohorts"]}
+EXTERNAL = [name for name, cohort in COHORTS.items() if cohort.get("role") == "external"]
+MODELS = list(config.get("train", {}).get("models", {}))
+SEEDS = config.get("seeds", [0])
+N_BATCHES = config.get("batches", 0)
+
+#: One shell prefix for every step: works locally, in conda, in containers and on clusters.
+STEP = (
+    "PYTHONPATH={workflow.basedir:q} OMP_NUM_THREADS={threads} "
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS={threads} python -m elr_mri "
+)
+LOGGED = " 2>&1 | tee {log:q}"
+
+
+wildcard_constraints:
+    batch=r"[A-Za-z0-9_-]+",
+    slug=r"[a-z0-9-]+",
+    seed=r"\d+",
+
+
+def section(name):
+    """A stage's section of the config as JSON, to be passed to its step."""
+    return json.dumps(config.get(name) or {}, sort_keys=True)
+
+
+def train_section(wildcards):
+    """The training section with this model alone, so that editing one model re-trains no other."""
+    settings = dict(config["train"])
+    settings["models"] = {wildcards.slug: settings["models"][wildcards.slug]}
+    return json.dumps(settings, sort_keys=True)
+
+
+def scan_rows():
+    """Rows of the scan table, once the checkpoint has written it."""
+    with open(checkpoints.ingest.get().output.scans, encoding="utf-8") as table:
+        return list(csv.DictReader(table, delimiter="\t"))
+
+
+def rows_of_batch(wildcards):
+    """The scan table's rows of one batch: a change in them re-runs that batch and no other."""
+    rows = [row for row in scan_rows() if batch_of(row["scan_id"], N_BATCHES) == wildcards.batch]
+    return json.dumps([[row["scan_id"], row["image_path"]] for row in rows])
+
+
+def all_batches(step):
+    """The status tables of a per-scan step over all batches."""
+
+    def names(wildcards):
+        batches = sorted({batch_of(row["scan_id"], N_BATCHES) for row in scan_rows()})
+        return expand(IMAGING / step / "batches" / "{batch}.tsv", batch=batches)
+
+    return names

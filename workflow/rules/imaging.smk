@@ -1,0 +1,88 @@
+"""Zone `imaging`: from native scans to registered volumes, ROI volumes and one array cache.
+
+The three per-scan steps run on a batch of scans in one process. The scan table is `ancient`
+for them: what re-runs a batch is a change in its own rows.
+"""
+
+rule convert:
+    input:
+        scans=ancient(SCANS / "ingest" / "scans.tsv"),
+    output:
+        IMAGING / "convert" / "batches" / "{batch}.tsv",
+    params:
+        config=section("convert"),
+        rows=rows_of_batch,
+        n_batches=N_BATCHES,
+        folder=IMAGING / "convert",
+        version=VERSIONS["convert"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "convert" / "{batch}.log",
+    shell:
+        STEP + "convert --scans {input.scans:q} --batch {wildcards.batch} --batches {params.n_batches}"
+        " --config {params.config:q} --output {params.folder:q}" + LOGGED
+
+
+rule register:
+    input:
+        scans=ancient(SCANS / "ingest" / "scans.tsv"),
+        converted=IMAGING / "convert" / "batches" / "{batch}.tsv",
+    output:
+        IMAGING / "register" / "batches" / "{batch}.tsv",
+    params:
+        config=section("register"),
+        n_batches=N_BATCHES,
+        converted=IMAGING / "convert",
+        folder=IMAGING / "register",
+        version=VERSIONS["register"],
+    resources:
+        mem_mb=3000,
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "register" / "{batch}.log",
+    shell:
+        STEP + "register --scans {input.scans:q} --converted {params.converted:q} --batch {wildcards.batch}"
+        " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
+
+
+rule measure:
+    input:
+        scans=ancient(SCANS / "ingest" / "scans.tsv"),
+        registered=IMAGING / "register" / "batches" / "{batch}.tsv",
+    output:
+        IMAGING / "measure" / "batches" / "{batch}.tsv",
+    params:
+        config=section("measure"),
+        n_batches=N_BATCHES,
+        registered=IMAGING / "register",
+        folder=IMAGING / "measure",
+        version=VERSIONS["measure"],
+    resources:
+        mem_mb=2000,
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "measure" / "{batch}.log",
+    shell:
+        STEP + "measure --scans {input.scans:q} --registered {params.registered:q} --batch {wildcards.batch}"
+        " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
+
+
+rule pack:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        registered=all_batches("register"),
+        measured=all_batches("measure"),
+    output:
+        volumes=IMAGING / "pack" / "volumes.npy",
+        index=IMAGING / "pack" / "index.tsv",
+        meta=IMAGING / "pack" / "meta.json",
+        rois=IMAGING / "pack" / "roi_volumes.tsv",
+        status=IMAGING / "pack" / "status.tsv",
+    params:
+        config=section("pack"),
+        converted=IMAGING / "convert",
+        registered=IMAGING / "register",
+        measured=IMAGING / "measure",
+        version=VERSIONS["pack"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "pack.log",
+    shell:
+        STEP + "pack --scans {input.scans:q} --converted {params.converted:q} --registered {params.registered:q}"
+        " --measured {params.measured:q} --config {params.config:q} --output $(dirname {output.volumes:q})" + LOGGED

@@ -1,0 +1,73 @@
+"""Zone `learning`: from the array cache to models, predictions and saliency maps."""
+
+PACKED = {
+    "volumes": IMAGING / "pack" / "volumes.npy",
+    "index": IMAGING / "pack" / "index.tsv",
+    "meta": IMAGING / "pack" / "meta.json",
+    "scans": SCANS / "ingest" / "scans.tsv",
+    "splits": SCANS / "split" / "splits.tsv",
+}
+MODEL = LEARNING / "{slug}" / "seed-{seed}"
+
+
+rule train:
+    input:
+        **PACKED,
+    output:
+        weights=MODEL / "model.safetensors",
+        model=MODEL / "model.json",
+        history=MODEL / "history.tsv",
+    params:
+        config=train_section,
+        folder=MODEL,
+        version=VERSIONS["train"],
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
+    shell:
+        STEP + "train --packed $(dirname {input.volumes:q}) --scans {input.scans:q} --splits {input.splits:q}"
+        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart --output {params.folder:q}" + LOGGED
+
+
+rule predict:
+    input:
+        **PACKED,
+        weights=MODEL / "model.safetensors",
+        model=MODEL / "model.json",
+    output:
+        MODEL / "predictions.tsv",
+    params:
+        config=section("predict"),
+        version=VERSIONS["predict"],
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "predict" / "{slug}_seed-{seed}.log",
+    shell:
+        STEP + "predict --model $(dirname {input.model:q}) --packed $(dirname {input.volumes:q}) --scans {input.scans:q}"
+        " --splits {input.splits:q} --config {params.config:q} --output {output:q}" + LOGGED
+
+
+rule explain:
+    input:
+        **PACKED,
+        weights=LEARNING / "{slug}" / f"seed-{SEEDS[0]}" / "model.safetensors",
+        model=LEARNING / "{slug}" / f"seed-{SEEDS[0]}" / "model.json",
+    output:
+        aggregate=LEARNING / "explain" / "{slug}" / "aggregate.nii.gz",
+        examples=LEARNING / "explain" / "{slug}" / "examples.tsv",
+    params:
+        config=section("explain"),
+        version=VERSIONS["explain"],
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "explain" / "{slug}.log",
+    shell:
+        STEP + "explain --model $(dirname {input.model:q}) --packed $(dirname {input.volumes:q}) --scans {input.scans:q}"
+        " --splits {input.splits:q} --config {params.config:q} --output $(dirname {output.aggregate:q})" + LOGGED

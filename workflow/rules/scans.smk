@@ -1,0 +1,61 @@
+"""Zone `scans`: from download folders to one validated scan table, splits and demographics."""
+
+if config.get("phantom"):
+
+    rule phantom:
+        output:
+            RESULTS / "phantom" / "study.json",
+        params:
+            config=section("phantom"),
+            version=VERSIONS["phantom"],
+        threads: config["phantom"].get("workers", 2)
+        conda: "../../envs/imaging.yaml"
+        log: RESULTS / "logs" / "phantom.log",
+        shell:
+            STEP + "phantom --config {params.config:q} --output $(dirname {output:q})" + LOGGED
+
+
+checkpoint ingest:
+    input:
+        RESULTS / "phantom" / "study.json" if config.get("phantom") else [c["path"] for c in COHORTS.values()],
+    output:
+        scans=SCANS / "ingest" / "scans.tsv",
+        exclusions=SCANS / "ingest" / "exclusions.tsv",
+        visits=SCANS / "ingest" / "visits.tsv",
+    params:
+        config=section("ingest"),
+        cohorts=json.dumps(config["cohorts"]),
+        version=VERSIONS["ingest"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "ingest.log",
+    shell:
+        STEP + "ingest --cohorts {params.cohorts:q} --config {params.config:q} --output $(dirname {output.scans:q})" + LOGGED
+
+
+rule split:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+    output:
+        SCANS / "split" / "splits.tsv",
+    params:
+        config=section("split"),
+        external=lambda wildcards: [f"--external {name}" for name in EXTERNAL],
+        version=VERSIONS["split"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "split.log",
+    shell:
+        STEP + "split --scans {input.scans:q} {params.external} --config {params.config:q} --output {output:q}" + LOGGED
+
+
+rule demographics:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        splits=SCANS / "split" / "splits.tsv",
+    output:
+        SCANS / "demographics" / "demographics.tsv",
+    params:
+        version=VERSIONS["demographics"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "demographics.log",
+    shell:
+        STEP + "demographics --scans {input.scans:q} --splits {input.splits:q} --output {output:q}" + LOGGED
