@@ -301,8 +301,7 @@ def section(model: type[T], name: str, source: str) -> T:
     """One stage's section from `source`: inline JSON of the section itself, or the path of a config file."""
     if source.lstrip().startswith("{"):
         return parse(model, _inline(source, where=f"--config ({name})"), where=f"--config ({name})")
-    study = parse(Study, read_yaml(source), where=source)
-    found = getattr(study, name)
+    found = getattr(study(source), name)
     if found is None:
         raise BadInput(expected=f"a section {name!r}", got="none", where=source, fix=f"Add `{name}:` to it.")
     return found
@@ -314,6 +313,13 @@ def _inline(source: str, *, where: str) -> Any:
         return json.loads(source)
     except json.JSONDecodeError as problem:
         raise BadInput(expected="valid JSON", got=str(problem), where=where, fix="Check quotes and brackets.") from problem
+
+
+def study(source: str) -> Study:
+    """A whole study from `source`: inline JSON, or the path of a config file."""
+    if source.lstrip().startswith("{"):
+        return parse(Study, json.loads(source), where="--study")
+    return parse(Study, read_yaml(source), where=source)
 
 
 def cohorts(source: str) -> tuple[Cohort, ...]:

@@ -55,9 +55,11 @@ def drawing() -> mpl.rc_context:
 def save(drawn: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` and `<stem>.svg`, the same bytes for the same figure; returns both paths."""
     paths = [stem.parent / f"{stem.name}.png", stem.parent / f"{stem.name}.svg"]
+    drawn.draw_without_rendering()  # lays out once; both formats then take the same places
+    drawn.set_layout_engine("none")
     for path, facts in zip(paths, ({"Software": None}, {"Date": None}), strict=True):
         with atomic(path) as draft:
-            drawn.savefig(draft, dpi=DPI, metadata=facts, bbox_inches="tight", pad_inches=0.08)
+            drawn.savefig(draft, dpi=DPI, metadata=facts)
     return paths
 
 

@@ -67,6 +67,9 @@ _LIST = {
 }
 
 
+_CDR = {"rid": ["rid"], "code": ["viscode2", "viscode"], "cdr": ["cdglobal"]}
+
+
 @dataclass(frozen=True)
 class Clinic:
     """The tables of one download, joined. `visits` is indexed by row; its `subject` is the RID.
@@ -107,20 +110,7 @@ def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
         )
     merge, told = _concat(merges, _MERGE, ("rid", "code", "date")), _concat(sums, _DXSUM, ("rid",))
     baselines = _baselines(merge)
-    left, right = _merge_visits(merge, baselines), _dxsum_visits(told, baselines)
-    visits = left.merge(right, on=["subject", "months"], how="outer", suffixes=("", "_sum"))
-    differ = visits[
-        visits["diagnosis"].notna() & visits["diagnosis_sum"].notna() & (visits["diagnosis"] != visits["diagnosis_sum"])
-    ]
-    disagree = differ[["subject", "months"]].assign(
-        note="ADNIMERGE says "
-        + differ["diagnosis"].astype("str")
-        + ", DXSUM says "
-        + differ["diagnosis_sum"].astype("str")
-        + "; ADNIMERGE is taken"
-    )
-    for name in ("diagnosis", "date", "phase"):
-        visits[name] = visits[name].where(visits[name].notna(), visits.pop(f"{name}_sum"))
+    visits, disagree = _joined(_merge_visits(merge, baselines), _dxsum_visits(told, baselines))
     visits = _with_ages(visits, baselines)
     visits = visits.merge(
         _cdr(_concat(tables_named(files, "CDR"), _CDR, ("rid",))), on=["subject", "months"], how="left"
@@ -133,6 +123,18 @@ def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
         if rid == rid and isinstance(ptid, str)
     }
     return Clinic(visits, ptids, baselines, disagree)
+
+
+def _joined(merge: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """ADNIMERGE's visits with the blanks filled from DXSUM, and a note for every visit where the two disagree."""
+    visits = merge.merge(told, on=["subject", "months"], how="outer", suffixes=("", "_sum"))
+    ours, theirs = visits["diagnosis"], visits["diagnosis_sum"]
+    differ = ours.notna() & theirs.notna() & (ours != theirs)
+    words = "ADNIMERGE says " + ours.astype("str") + ", DXSUM says " + theirs.astype("str") + "; ADNIMERGE is taken"
+    disagree = visits.loc[differ, ["subject", "months"]].assign(note=words[differ])
+    for name in ("diagnosis", "date", "phase"):
+        visits[name] = visits[name].where(visits[name].notna(), visits.pop(f"{name}_sum"))
+    return visits, disagree
 
 
 def read_image_lists(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
@@ -167,9 +169,6 @@ def read_withdrawn(files: Sequence[Path]) -> set[str]:
         tables_named(files, "DELMRSCANS"), {"uid": ["imageid", "image id", "image_id", "imageuid"]}, ("uid",)
     )
     return set(table["uid"].astype("str").str.extract(r"^[Ii]?(\d+)")[0].dropna())
-
-
-_CDR = {"rid": ["rid"], "code": ["viscode2", "viscode"], "cdr": ["cdglobal"]}
 
 
 def _concat(paths: Sequence[Path], wanted: dict[str, list[str]], required: Sequence[str]) -> pd.DataFrame:

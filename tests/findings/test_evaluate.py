@@ -20,7 +20,7 @@ SETTINGS = config.Evaluate(draws=200)
 def _evaluate(tmp_path, paths):
     evaluate(prediction_paths=paths, settings=SETTINGS, out_dir=tmp_path / "findings")
     tables = tmp_path / "findings" / "tables"
-    return {schema.name: schema.read(tables / f"{name}.tsv") for name, schema in (
+    return {name: schema.read(tables / f"{name}.tsv") for name, schema in (
         ("results", RESULTS), ("differences", DIFFERENCES), ("confusion", CONFUSION), ("roc", ROC),
     )} | {"main": pd.read_csv(tables / "main.tsv", sep="\t"), "left_out": pd.read_csv(tables / "left_out.tsv", sep="\t")}
 

@@ -37,6 +37,10 @@ class Page(HTMLParser):
     def handle_data(self, data):
         self.text += data
 
+    def handle_endtag(self, tag):
+        if tag in ("td", "th", "li", "p"):
+            self.text += " "
+
 
 def _report(root, models=("wide", "wide-elr"), full=True, **changes):
     made = study.make(root, n_subjects=40, odd_id=ODD)

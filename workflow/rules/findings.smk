@@ -23,3 +23,51 @@ rule baseline:
     shell:
         STEP + "baseline --rois {input.rois:q} --scans {input.scans:q} --splits {input.splits:q}"
         " --config {params.config:q} --output $(dirname {output.model:q})" + LOGGED
+
+
+rule evaluate:
+    input:
+        PREDICTIONS,
+    output:
+        results=FINDINGS / "tables" / "results.tsv",
+        main=FINDINGS / "tables" / "main.tsv",
+        differences=FINDINGS / "tables" / "differences.tsv",
+        confusion=FINDINGS / "tables" / "confusion.tsv",
+        roc=FINDINGS / "tables" / "roc.tsv",
+        left_out=FINDINGS / "tables" / "left_out.tsv",
+    params:
+        config=section("evaluate"),
+        folder=FINDINGS,
+        version=VERSIONS["evaluate"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "evaluate.log",
+    shell:
+        STEP + "evaluate {input:q} --config {params.config:q} --output {params.folder:q}" + LOGGED
+
+
+rule report:
+    input:
+        results=FINDINGS / "tables" / "results.tsv",
+        scans=SCANS / "ingest" / "scans.tsv",
+        exclusions=SCANS / "ingest" / "exclusions.tsv",
+        demographics=SCANS / "demographics" / "demographics.tsv",
+        packed=IMAGING / "pack" / "meta.json",
+        histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
+        explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
+    output:
+        page=report(RESULTS / "report.html", caption="../report/page.rst", category="Report"),
+        figures=report(directory(FINDINGS / "figures"), patterns=["{name}.png"], caption="../report/figure.rst", category="Figures"),
+    params:
+        config=section("report"),
+        models=lambda wildcards, input: [f"--model {Path(name).parent}" for name in input.histories],
+        explained=lambda wildcards, input: f"--explained {Path(input.explained).parent}" if input.explained else "",
+        registered=IMAGING / "register",
+        study=json.dumps(config, sort_keys=True),
+        version=VERSIONS["report"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "report.log",
+    shell:
+        STEP + "report --tables $(dirname {input.results:q}) --scans {input.scans:q} --exclusions {input.exclusions:q}"
+        " --demographics {input.demographics:q} --packed $(dirname {input.packed:q}) --registered {params.registered:q}"
+        " {params.models} {params.explained} --study {params.study:q} --config {params.config:q}"
+        " --figures {output.figures:q} --output {output.page:q}" + LOGGED

@@ -1,0 +1,70 @@
+"""The house: pins in one place, imports in one direction, one word per stage, small workflow files."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from elr_mri import config
+from elr_mri.cli import app
+from elr_mri.stages import VERSIONS
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+
+
+@pytest.mark.parametrize("zone", ["imaging", "learning", "findings"])
+def test_environments_repeat_the_pins_of_pyproject(zone):
+    environment = yaml.safe_load((ROOT / "envs" / f"{zone}.yaml").read_text())
+    pip = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
+    assert sorted(pip) == sorted({*PROJECT["dependencies"], *PROJECT["optional-dependencies"][zone]})
+
+
+def test_every_dependency_is_pinned_once():
+    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    pins = {line for lines in lists for line in lines if not line.startswith("elr_mri[")}
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+==[\w.]+", pin) for pin in pins)
+    names = [pin.split("==")[0] for pin in pins]
+    assert len(names) == len(set(names))
+
+
+def test_imports_flow_one_way():
+    found = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_workflow_files_stay_small():
+    for path in (ROOT / "Snakefile", ROOT / "workflow" / "rules" / "common.smk"):
+        assert len(path.read_text().splitlines()) < 80, path.name
+
+
+def test_one_word_per_stage():
+    rules = {name for path in RULES for name in re.findall(r"^\s*(?:rule|checkpoint) (\w+):", path.read_text(), re.M)}
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(VERSIONS) == rules
+    assert rules <= commands
+    assert rules <= set(config.Study.model_fields)
+
+
+def test_every_rule_names_an_environment_a_log_and_one_shell_line():
+    for path in RULES:
+        for body in re.split(r"^\s*(?:rule|checkpoint) \w+:", path.read_text(), flags=re.M)[1:]:
+            assert body.count("conda:") == body.count("log:") == body.count("shell:") == 1
+            assert "STEP +" in body and "run:" not in body and "script:" not in body
+
+
+def test_every_step_has_help_with_an_example():
+    for command in app.registered_commands:
+        assert command.epilog and f"elr-mri {command.name or command.callback.__name__}" in command.epilog
+
+
+def test_modules_fit_in_one_reading():
+    long = {str(p.relative_to(ROOT)): n for p in (ROOT / "elr_mri").rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
+    assert not long
