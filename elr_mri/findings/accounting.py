@@ -15,7 +15,9 @@ STATUS = Schema(
     version=1,
     key=("scan_id",),
     columns=(
-        Column("scan_id"), Column("step", required=False), Column("status", allowed=("pass", "review", "fail")),
+        Column("scan_id"),
+        Column("step", required=False),
+        Column("status", allowed=("pass", "review", "fail")),
         Column("reason", required=False),
     ),
 )
@@ -37,8 +39,10 @@ def scan_states(scans: pd.DataFrame, status_path: Path) -> pd.DataFrame:
     status = STATUS.read(status_path)
     if strange := set(status["scan_id"]) ^ set(scans["scan_id"]):
         raise BadInput(
-            expected="one state for every scan of the scan table", got=f"{len(strange)} scans in one table only, e.g. {min(strange)}",
-            where=str(status_path), fix="Run `pack` again.",
+            expected="one state for every scan of the scan table",
+            got=f"{len(strange)} scans in one table only, e.g. {min(strange)}",
+            where=str(status_path),
+            fix="Run `pack` again.",
         )
     return status.merge(scans[["scan_id", "cohort"]], on="scan_id")
 

@@ -52,8 +52,10 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
     table = read_volumes(roi_path, regions).merge(_scans(scans_path, splits_path), on="scan_id", how="left")
     if (lost := table["split"].isna()).any():
         raise BadInput(
-            expected="every scan of the volume table in the scan table", got=f"{table.loc[lost, 'scan_id'].iloc[0]} is not there",
-            where=str(roi_path), fix="Run `pack` again after `ingest`.",
+            expected="every scan of the volume table in the scan table",
+            got=f"{table.loc[lost, 'scan_id'].iloc[0]} is not there",
+            where=str(roi_path),
+            fix="Run `pack` again after `ingest`.",
         )
     features = feature_matrix(table, settings.features, use_age=settings.use_age)
     model = _fit(features, table, settings) | {"reference": _reference(table)}
@@ -63,7 +65,10 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
     PREDICTIONS.write(predictions, out)
     inputs = {"roi_volumes": roi_path, "scans": scans_path, "splits": splits_path}
     provenance.record(
-        out, step="baseline", version=VERSION, settings=settings,
+        out,
+        step="baseline",
+        version=VERSION,
+        settings=settings,
         inputs={name: provenance.digest_file(path) for name, path in inputs.items()},
     )
     return out
@@ -130,21 +135,33 @@ def _fit(features: np.ndarray, table: pd.DataFrame, settings: config.Baseline) -
     mean = features[train].mean(axis=0)
     deviation = features[train].std(axis=0)
     fixed = {
-        "model": MODEL, "version": VERSION, "classes": list(CLASSES),
+        "model": MODEL,
+        "version": VERSION,
+        "classes": list(CLASSES),
         "features": [f"{name} / {ICV}" for name in settings.features] + ["age_years"] * settings.use_age,
-        "mean": mean.tolist(), "deviation": np.where(deviation > 0, deviation, 1).tolist(),
-        "n_train_scans": int(train.sum()), "n_train_subjects": int(table.loc[train, "subject_id"].nunique()),
+        "mean": mean.tolist(),
+        "deviation": np.where(deviation > 0, deviation, 1).tolist(),
+        "n_train_scans": int(train.sum()),
+        "n_train_subjects": int(table.loc[train, "subject_id"].nunique()),
     }
     standard = (features - fixed["mean"]) / fixed["deviation"]
     tried = []
     for strength in STRENGTHS:
-        fit = LogisticRegression(C=strength, max_iter=5000, random_state=settings.seed).fit(standard[train], labels[train])
-        candidate = fixed | {"coefficients": fit.coef_.tolist(), "intercepts": fit.intercept_.tolist(), "inverse_regularisation": strength}
+        fit = LogisticRegression(C=strength, max_iter=5000, random_state=settings.seed).fit(
+            standard[train], labels[train]
+        )
+        candidate = fixed | {
+            "coefficients": fit.coef_.tolist(),
+            "intercepts": fit.intercept_.tolist(),
+            "inverse_regularisation": strength,
+        }
         log_p = log_softmax(logits(candidate, features[val]), axis=1)
         loss = -float(log_p[np.arange(len(log_p)), labels[val]].mean())
         tried.append((loss, strength, candidate, score(labels[val], np.exp(log_p))["balanced_accuracy"]))
     best = min(tried, key=lambda one: one[:2])
-    trials = [{"inverse_regularisation": s, "val_log_loss": loss, "val_balanced_accuracy": b} for loss, s, _, b in tried]
+    trials = [
+        {"inverse_regularisation": s, "val_log_loss": loss, "val_balanced_accuracy": b} for loss, s, _, b in tried
+    ]
     return best[2] | {"validation": trials}
 
 
@@ -153,7 +170,9 @@ def _require_classes(labels: np.ndarray) -> None:
     absent = [name for index, name in enumerate(CLASSES) if index not in labels]
     if absent:
         raise BadInput(
-            expected="training scans of CN, MCI and AD", got=f"none of {', '.join(absent)}", where="split train",
+            expected="training scans of CN, MCI and AD",
+            got=f"none of {', '.join(absent)}",
+            where="split train",
             fix="Check the diagnoses and the split.",
         )
 
@@ -172,10 +191,14 @@ def _reference(table: pd.DataFrame) -> dict[str, Any]:
         slope, intercept = np.polyfit(age, share, 1)
         deviation = (share - intercept - slope * age).std(ddof=2)
         regions[region] = {
-            "intercept": float(intercept), "slope_per_year": float(slope), "residual_deviation": float(deviation),
+            "intercept": float(intercept),
+            "slope_per_year": float(slope),
+            "residual_deviation": float(deviation),
         }
     return {
-        "of": f"volume / {ICV} among CN training scans", "n_scans": len(healthy), "regions": regions,
+        "of": f"volume / {ICV} among CN training scans",
+        "n_scans": len(healthy),
+        "regions": regions,
         "n_subjects": int(healthy["subject_id"].nunique()),
         "age_years": [float(age.min()), float(age.max())],
     }

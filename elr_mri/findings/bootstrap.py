@@ -19,7 +19,12 @@ CHUNK = 100
 
 
 def draw_scores(
-    labels: np.ndarray, predictions: Sequence[np.ndarray], subjects: Sequence[str], *, draws: int, seed: int,
+    labels: np.ndarray,
+    predictions: Sequence[np.ndarray],
+    subjects: Sequence[str],
+    *,
+    draws: int,
+    seed: int,
 ) -> np.ndarray:
     """Scores of several sets of predictions of the same scans, on the same draws of subjects.
 
@@ -64,7 +69,7 @@ def weight_chunks(subjects: Sequence[str], *, draws: int, seed: int) -> Iterator
 
 
 def interval(values: np.ndarray, *, level: float) -> tuple[float, float]:
-    """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half of the draws define it."""
+    """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half define it."""
     defined = values[np.isfinite(values)]
     if len(defined) * 2 < len(values):
         return float("nan"), float("nan")

@@ -43,7 +43,9 @@ class Volume:
         turned = image.affine[:3, :3] - np.diag(np.diag(image.affine[:3, :3]))
         if np.abs(turned).max() > 1e-3:
             raise BadInput(
-                expected="an image aligned with the template's axes", got="an oblique grid", where=str(path),
+                expected="an image aligned with the template's axes",
+                got="an oblique grid",
+                where=str(path),
                 fix="Resample it to the template.",
             )
         return cls(np.asarray(image.dataobj), image.affine)
@@ -62,7 +64,10 @@ class Volume:
         """Left, right, bottom and top of a slice, in mm (edges of the outer voxels)."""
         across, up = (axis for axis in range(3) if axis != AXES[plane])
         edges = [
-            (self.affine[a, 3] - self.affine[a, a] / 2, self.affine[a, 3] + self.affine[a, a] * (self.data.shape[a] - 0.5))
+            (
+                self.affine[a, 3] - self.affine[a, a] / 2,
+                self.affine[a, 3] + self.affine[a, a] * (self.data.shape[a] - 0.5),
+            )
             for a in (across, up)
         ]
         return (*edges[0], *edges[1])
@@ -87,7 +92,7 @@ class Anatomy:
     numbers: Mapping[str, int]
 
     def region(self, name: str) -> np.ndarray:
-        """Mask, on the labels' grid, of all regions whose name starts with `name`: `hippocampus`, `hippocampus_left`."""
+        """Mask, on the labels' grid, of all regions whose name starts with `name`, such as `hippocampus`."""
         return np.isin(self.labels.data, [number for region, number in self.numbers.items() if region.startswith(name)])
 
     def centre(self, name: str) -> np.ndarray:
@@ -106,7 +111,7 @@ class Anatomy:
 
 
 def outlined(scans: Mapping[str, Volume], anatomy: Anatomy) -> Figure:
-    """One row per scan (its title is the key): coronal, axial and both sagittal views through the hippocampi, outlined."""
+    """One row per scan (its title is the key): coronal, axial and both sagittal views through the hippocampi."""
     left, right = anatomy.centre("hippocampus_left"), anatomy.centre("hippocampus_right")
     views = [("coronal", left[1]), ("axial", left[2]), ("sagittal", left[0]), ("sagittal", right[0])]
     drawn, panels = _sheet(len(scans), views, anatomy, width_in=9.6)
@@ -114,7 +119,12 @@ def outlined(scans: Mapping[str, Volume], anatomy: Anatomy) -> Figure:
         top = np.percentile(scan.data[scan.data > 0], 99.5)
         for axes, (plane, mm) in zip(row, views, strict=True):
             axes.imshow(
-                scan.slice(plane, mm), extent=scan.extent(plane), cmap="gray", vmin=0, vmax=top, origin="lower",
+                scan.slice(plane, mm),
+                extent=scan.extent(plane),
+                cmap="gray",
+                vmin=0,
+                vmax=top,
+                origin="lower",
                 interpolation="bicubic",
             )
             _outline(axes, plane, mm, anatomy, width=1.1)
@@ -138,11 +148,18 @@ def saliency(maps: Mapping[str, Volume], anatomy: Anatomy, views: Sequence[tuple
     for row, (title, found) in zip(panels, relative.items(), strict=True):
         for axes, (plane, mm) in zip(row, views, strict=True):
             template = anatomy.template
-            axes.imshow(template.slice(plane, mm), extent=template.extent(plane), cmap="gray", origin="lower", alpha=0.9)
+            axes.imshow(
+                template.slice(plane, mm), extent=template.extent(plane), cmap="gray", origin="lower", alpha=0.9
+            )
             values = found.slice(plane, mm)
             shown = axes.imshow(
-                values, extent=found.extent(plane), cmap=style.SALIENCY_MAP, norm=scale, origin="lower",
-                interpolation="bilinear", alpha=np.clip((values - 1) / (0.25 * (top - 1)), 0, 0.9),
+                values,
+                extent=found.extent(plane),
+                cmap=style.SALIENCY_MAP,
+                norm=scale,
+                origin="lower",
+                interpolation="bilinear",
+                alpha=np.clip((values - 1) / (0.25 * (top - 1)), 0, 0.9),
             )
             _outline(axes, plane, mm, anatomy, width=0.6)
             _frame(axes, plane, anatomy, height_mm=_height(views, anatomy))
@@ -157,7 +174,7 @@ def saliency(maps: Mapping[str, Volume], anatomy: Anatomy, views: Sequence[tuple
 
 
 def aggregate_views(anatomy: Anatomy) -> list[tuple[str, float]]:
-    """Axial views from below the hippocampi upward, and sagittal views from left to right, both through the hippocampi."""
+    """Axial views from below the hippocampi upward, and sagittal views from the left one to the right one."""
     left, right = anatomy.centre("hippocampus_left"), anatomy.centre("hippocampus_right")
     axial = [("axial", left[2] + up) for up in (-8, 0, 22)]
     return [*axial, ("sagittal", left[0]), ("sagittal", 0.0), ("sagittal", right[0])]
@@ -169,13 +186,13 @@ def example_views(anatomy: Anatomy) -> list[tuple[str, float]]:
     return [("axial", left[2]), ("sagittal", left[0]), ("sagittal", right[0])]
 
 
-def montage(pictures: Mapping[str, Path], *, columns: int = 2) -> Figure:
-    """QC pictures side by side, each with its title (the key)."""
+def montage(pictures: Mapping[str, Path], *, columns: int = 1) -> Figure:
+    """QC pictures under each other, each with its title (the key)."""
     images = {title: matplotlib.image.imread(path) for title, path in pictures.items()}
     columns = min(columns, len(images))
     n_rows = -(-len(images) // columns)
     tallest = max(image.shape[0] / image.shape[1] for image in images.values())
-    drawn = _night(10, n_rows * (10 / columns * tallest + 0.3))
+    drawn = _night(10, n_rows * (10 / columns * tallest + 0.25))
     panels = drawn.subplots(n_rows, columns, squeeze=False).ravel()
     for axes in panels:
         style.bare(axes)
@@ -193,7 +210,9 @@ def _night(width_in: float, height_in: float) -> Figure:
     return drawn
 
 
-def _sheet(n_rows: int, views: Sequence[tuple[str, float]], anatomy: Anatomy, *, width_in: float) -> tuple[Figure, np.ndarray]:
+def _sheet(
+    n_rows: int, views: Sequence[tuple[str, float]], anatomy: Anatomy, *, width_in: float
+) -> tuple[Figure, np.ndarray]:
     """A figure and its (n_rows, n_views) axes, all views at one scale in mm."""
     size = np.diff(anatomy.bounds, axis=0)[0]
     widths = [size[1] if plane == "sagittal" else size[0] for plane, _ in views]
@@ -213,7 +232,9 @@ def _frame(axes: Axes, plane: str, anatomy: Anatomy, *, height_mm: float) -> Non
     across, up = (axis for axis in range(3) if axis != AXES[plane])
     low, high = anatomy.bounds
     spare = (height_mm - (high[up] - low[up])) / 2
-    axes.set(xlim=(low[across], high[across]), ylim=(low[up] - spare, high[up] + spare), facecolor=NIGHT, aspect="equal")
+    axes.set(
+        xlim=(low[across], high[across]), ylim=(low[up] - spare, high[up] + spare), facecolor=NIGHT, aspect="equal"
+    )
     style.bare(axes)
     axes.yaxis.label.set_color(LIGHT)
 
@@ -224,7 +245,9 @@ def _outline(axes: Axes, plane: str, mm: float, anatomy: Anatomy, *, width: floa
         mask = region.slice(plane, mm)
         if mask.any():
             colour = style.REGION_COLOURS[name]
-            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width, extent=region.extent(plane), origin="lower")
+            axes.contour(
+                mask, levels=[0.5], colors=[colour], linewidths=width, extent=region.extent(plane), origin="lower"
+            )
 
 
 def _caption_views(row: np.ndarray, views: Sequence[tuple[str, float]]) -> None:
@@ -232,19 +255,25 @@ def _caption_views(row: np.ndarray, views: Sequence[tuple[str, float]]) -> None:
     letter = {"sagittal": "x", "coronal": "y", "axial": "z"}
     for axes, (plane, mm) in zip(row, views, strict=True):
         side = "" if plane != "sagittal" or abs(mm) < 5 else (", left" if mm < 0 else ", right")
-        axes.set_title(f"{plane}{side}  {letter[plane]} = {mm:.0f} mm", fontsize=8, color=LIGHT, fontweight="normal", loc="center")
+        axes.set_title(
+            f"{plane}{side}  {letter[plane]} = {mm:.0f} mm", fontsize=8, color=LIGHT, fontweight="normal", loc="center"
+        )
 
 
 def _region_legend(drawn: Figure) -> None:
     """Name the outlines under a figure."""
     names = {"hippocampus": "hippocampus", "entorhinal": "entorhinal cortex"}
-    handles = [matplotlib.lines.Line2D([], [], color=style.REGION_COLOURS[key], label=name) for key, name in names.items()]
+    handles = [
+        matplotlib.lines.Line2D([], [], color=style.REGION_COLOURS[key], label=name) for key, name in names.items()
+    ]
     drawn.legend(handles=handles, loc="outside lower center", ncols=2, labelcolor=LIGHT)
 
 
 def _relative(found: Volume, template: Volume) -> Volume:
     """A saliency map divided by its mean inside the brain."""
     grids = [np.arange(n) * found.affine[a, a] + found.affine[a, 3] for a, n in enumerate(found.data.shape)]
-    inside = np.ix_(*([Volume.index(template, plane, mm) for mm in grid] for plane, grid in zip(AXES, grids, strict=True)))
+    inside = np.ix_(
+        *([Volume.index(template, plane, mm) for mm in grid] for plane, grid in zip(AXES, grids, strict=True))
+    )
     brain = template.data[inside] > 0.05 * template.data.max()
     return Volume(found.data / max(float(found.data[brain].mean()), np.finfo(float).tiny), found.affine)

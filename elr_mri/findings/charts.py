@@ -11,7 +11,10 @@ from elr_mri.findings.metrics import CHANCE
 from elr_mri.scans.table import CLASSES
 
 METRIC_TITLES = {
-    "balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "macro_auc": "Macro-AUC", "micro_auc": "Micro-AUC",
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
+    "macro_auc": "Macro-AUC",
+    "micro_auc": "Micro-AUC",
 }
 
 
@@ -29,7 +32,15 @@ def forest(results: pd.DataFrame) -> Figure:
                 value, low, high = 100 * of_metric.loc[model, ["value", "low", "high"]].astype(float)
                 look = style.model_style(models, model)
                 axes.plot([low, high], [place, place], color=look["color"], linewidth=1.8, solid_capstyle="round")
-                axes.plot(value, place, marker=look["marker"], color=look["color"], markersize=6, markeredgecolor="white", markeredgewidth=0.7)
+                axes.plot(
+                    value,
+                    place,
+                    marker=look["marker"],
+                    color=look["color"],
+                    markersize=6,
+                    markeredgecolor="white",
+                    markeredgewidth=0.7,
+                )
             axes.axvline(100 * CHANCE[metric], color=style.QUIET, linewidth=0.9, linestyle=(0, (3, 3)))
             axes.set_yticks(range(len(models)), models)
             axes.set_ylim(len(models) - 0.4, -0.6)
@@ -54,10 +65,14 @@ def roc_curves(roc: pd.DataFrame, results: pd.DataFrame) -> Figure:
             for (model, seed), curve in roc[here].groupby(["model", "seed"], sort=False):
                 look = style.model_style(models, model) | {"marker": ""}
                 axes.plot(
-                    curve["false_positive_rate"].astype(float), curve["true_positive_rate"].astype(float), **look,
+                    curve["false_positive_rate"].astype(float),
+                    curve["true_positive_rate"].astype(float),
+                    **look,
                     label=_auc_label(results, model, cohort, split, name) if seed == curve_seed(roc, model) else None,
                 )
-            axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity", ylabel="sensitivity")
+            axes.set(
+                xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity", ylabel="sensitivity"
+            )
             axes.set_title(f"{style.group_title(cohort, split)}: {name} or not")
             axes.legend(loc="lower right", handlelength=1.8, fontsize=6.5, labelspacing=0.25, borderaxespad=0.2)
     return drawn
@@ -82,7 +97,11 @@ def learning_curves(histories: pd.DataFrame) -> Figure:
         above, below = panels[:, column]
         for seed, history in histories[histories["model"] == model].groupby("seed"):
             for part, colour in colours.items():
-                look = {"color": colour, "linewidth": 1.3, "label": names[part] if seed == histories["seed"].min() else None}
+                look = {
+                    "color": colour,
+                    "linewidth": 1.3,
+                    "label": names[part] if seed == histories["seed"].min() else None,
+                }
                 above.plot(history["epoch"], history[f"{part}_ce"], **look)
                 score = history["val_balanced_accuracy"] if part == "val" else history["train_accuracy"]
                 below.plot(history["epoch"], 100 * score, **look)
@@ -109,13 +128,23 @@ def volumes_by_class(volumes: pd.DataFrame) -> Figure:
     rng = np.random.default_rng(0)  # jitter only
     for axes, region in zip(drawn.subplots(1, len(regions), squeeze=False)[0], regions, strict=True):
         for place, name in enumerate(CLASSES):
-            share = 1000 * volumes.loc[(volumes["region"] == region) & (volumes["diagnosis"] == name), "share"].to_numpy(float)
+            share = 1000 * volumes.loc[
+                (volumes["region"] == region) & (volumes["diagnosis"] == name), "share"
+            ].to_numpy(float)
             colour = style.CLASS_COLOURS[name]
-            axes.scatter(place + rng.uniform(-0.17, 0.17, len(share)), share, s=5, color=colour, alpha=0.4, linewidths=0)
+            axes.scatter(
+                place + rng.uniform(-0.17, 0.17, len(share)), share, s=5, color=colour, alpha=0.4, linewidths=0
+            )
             if len(share):
                 axes.boxplot(
-                    share, positions=[place], widths=0.5, showfliers=False, medianprops={"color": style.INK, "linewidth": 1.6},
-                    boxprops={"color": colour}, whiskerprops={"color": colour}, capprops={"color": colour},
+                    share,
+                    positions=[place],
+                    widths=0.5,
+                    showfliers=False,
+                    medianprops={"color": style.INK, "linewidth": 1.6},
+                    boxprops={"color": colour},
+                    whiskerprops={"color": colour},
+                    capprops={"color": colour},
                 )
         axes.set_xticks(range(len(CLASSES)), CLASSES)
         axes.grid(axis="x", visible=False)
@@ -132,7 +161,9 @@ def confusion_matrices(confusion: pd.DataFrame) -> Figure:
     panels = drawn.subplots(len(groups), len(models), squeeze=False, sharey=True)
     for row, (cohort, split) in zip(panels, groups, strict=True):
         for axes, model in zip(row, models, strict=True):
-            here = confusion[(confusion["cohort"] == cohort) & (confusion["split"] == split) & (confusion["model"] == model)]
+            here = confusion[
+                (confusion["cohort"] == cohort) & (confusion["split"] == split) & (confusion["model"] == model)
+            ]
             counts = here.pivot_table(index="diagnosis", columns="predicted", values="n_scans", aggfunc="sum")
             _matrix(axes, counts.reindex(index=CLASSES, columns=CLASSES, fill_value=0).to_numpy(float))
             axes.set_title(model, fontsize=9)
@@ -148,7 +179,12 @@ def _matrix(axes, counts: np.ndarray) -> None:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (true, predicted), value in np.ndenumerate(share):
         axes.text(
-            predicted, true, f"{100 * value:.0f}%\n{counts[true, predicted]:.0f}", ha="center", va="center", fontsize=6.5,
+            predicted,
+            true,
+            f"{100 * value:.0f}%\n{counts[true, predicted]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
             color="white" if value > 0.55 else style.INK,
         )
     axes.set_xticks(range(len(CLASSES)), CLASSES)

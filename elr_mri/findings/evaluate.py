@@ -67,7 +67,11 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
     results, differences, confusions, curves = [], [], [], []
     for group in groups_of(common):
         draws = draw_scores(
-            group.labels, list(group.predictions.values()), group.subjects, draws=settings.draws, seed=settings.seed,
+            group.labels,
+            list(group.predictions.values()),
+            group.subjects,
+            draws=settings.draws,
+            seed=settings.seed,
         )
         points = np.array([[score(group.labels, p)[m] for m in METRICS] for p in group.predictions.values()])
         results += _result_rows(group, points, draws, settings.level)
@@ -77,14 +81,19 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
     tables = Path(out_dir) / "tables"
     out = tables / "results.tsv"
     RESULTS.write(pd.DataFrame(results), out)
-    DIFFERENCES.write(pd.DataFrame(differences, columns=[c.name for c in DIFFERENCES.columns]), tables / "differences.tsv")
+    DIFFERENCES.write(
+        pd.DataFrame(differences, columns=[c.name for c in DIFFERENCES.columns]), tables / "differences.tsv"
+    )
     CONFUSION.write(pd.DataFrame(confusions), tables / "confusion.tsv")
     ROC.write(pd.DataFrame(curves, columns=[c.name for c in ROC.columns]), tables / "roc.tsv")
     LEFT_OUT.write(left_out, tables / "left_out.tsv")
     with provenance.atomic(tables / "main.tsv") as draft:
         main_table(pd.DataFrame(results)).to_csv(draft, sep="\t", index=False, lineterminator="\n")
     provenance.record(
-        out, step="evaluate", version=VERSION, settings=settings,
+        out,
+        step="evaluate",
+        version=VERSION,
+        settings=settings,
         inputs={str(path): provenance.digest_file(path) for path in prediction_paths},
     )
     return out
@@ -93,14 +102,17 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
 def read_predictions(paths: list[Path]) -> pd.DataFrame:
     """All prediction tables as one; refuses tables that disagree about a scan's subject, split or diagnosis."""
     if not paths:
-        raise BadInput(expected="at least one prediction table", got="none", where="evaluate", fix="Name predictions.tsv files.")
+        raise BadInput(
+            expected="at least one prediction table", got="none", where="evaluate", fix="Name predictions.tsv files."
+        )
     together = pd.concat([PREDICTIONS.read(path) for path in paths], ignore_index=True)
     together = PREDICTIONS.validate(together, where="the prediction tables together")
     facts = together[["scan_id", "subject_id", "cohort", "split", "diagnosis"]].drop_duplicates()
     if (twice := facts["scan_id"].duplicated()).any():
         raise BadInput(
             expected="one subject, split and diagnosis per scan in every prediction table",
-            got=f"two for {facts.loc[twice, 'scan_id'].iloc[0]}", where=", ".join(map(str, paths)),
+            got=f"two for {facts.loc[twice, 'scan_id'].iloc[0]}",
+            where=", ".join(map(str, paths)),
             fix="Predict again with the scan table and split in use.",
         )
     return together
@@ -111,10 +123,14 @@ def groups_of(predictions: pd.DataFrame) -> Iterator[Group]:
     models = list(predictions[["model", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     for split in SPLITS:
         for cohort, rows in predictions[predictions["split"] == split].groupby("cohort"):
-            tables = {(m, int(s)): rows[(rows["model"] == m) & (rows["seed"] == s)].sort_values("scan_id") for m, s in models}
+            tables = {
+                (m, int(s)): rows[(rows["model"] == m) & (rows["seed"] == s)].sort_values("scan_id") for m, s in models
+            }
             first = next(iter(tables.values()))
             yield Group(
-                cohort=str(cohort), split=split, subjects=first["subject_id"].to_numpy(),
+                cohort=str(cohort),
+                split=split,
+                subjects=first["subject_id"].to_numpy(),
                 labels=first["diagnosis"].map(CLASSES.index).to_numpy(dtype=int),
                 predictions={name: table[list(P_COLUMNS)].to_numpy(dtype=float) for name, table in tables.items()},
             )
@@ -136,7 +152,11 @@ def percent(value: float, low: float, high: float) -> str:
     """A share with its interval as text: `66.9 (58.0–75.1)`; a dash where it is undefined."""
     if not np.isfinite(value):
         return "–"
-    return f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})" if np.isfinite([low, high]).all() else f"{100 * value:.1f}"
+    return (
+        f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+        if np.isfinite([low, high]).all()
+        else f"{100 * value:.1f}"
+    )
 
 
 def _common_scans(predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -145,7 +165,9 @@ def _common_scans(predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
     everywhere = predictions.groupby("scan_id")["scan_id"].transform("size") == n_models
     if not everywhere.any():
         raise BadInput(
-            expected="scans that every model predicted", got="none in common", where="the prediction tables",
+            expected="scans that every model predicted",
+            got="none in common",
+            where="the prediction tables",
             fix="Predict the same scans with every model.",
         )
     return predictions[everywhere], predictions.loc[~everywhere]
@@ -154,7 +176,9 @@ def _common_scans(predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
 def _counts(group: Group, model: str) -> dict[str, int]:
     """How much a score rests on."""
     return {
-        "n_scans": len(group.labels), "n_subjects": len(np.unique(group.subjects)), "n_seeds": len(group.seeds_of(model)),
+        "n_scans": len(group.labels),
+        "n_subjects": len(np.unique(group.subjects)),
+        "n_seeds": len(group.seeds_of(model)),
     }
 
 
@@ -166,8 +190,14 @@ def _result_rows(group: Group, points: np.ndarray, draws: np.ndarray, level: flo
         for position, metric in enumerate(METRICS):
             low, high = interval(drawn[position], level=level)
             yield {
-                "model": model, **group.place, "metric": metric, "value": values[position], "low": low, "high": high,
-                "level": level, **_counts(group, model),
+                "model": model,
+                **group.place,
+                "metric": metric,
+                "value": values[position],
+                "low": low,
+                "high": high,
+                "level": level,
+                **_counts(group, model),
             }
 
 
@@ -180,8 +210,15 @@ def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level:
         for position, metric in enumerate(METRICS):
             low, high = interval(drawn[position], level=level)
             yield {
-                "model": model, "reference": reference, **group.place, "metric": metric, "difference": values[position],
-                "low": low, "high": high, "level": level, **_counts(group, model),
+                "model": model,
+                "reference": reference,
+                **group.place,
+                "metric": metric,
+                "difference": values[position],
+                "low": low,
+                "high": high,
+                "level": level,
+                **_counts(group, model),
             }
 
 
@@ -190,7 +227,11 @@ def _confusion_rows(group: Group) -> Iterator[dict]:
     for (model, seed), probabilities in group.predictions.items():
         for (true, predicted), count in np.ndenumerate(confusion(group.labels, probabilities)):
             yield {
-                "model": model, "seed": seed, **group.place, "diagnosis": CLASSES[true], "predicted": CLASSES[predicted],
+                "model": model,
+                "seed": seed,
+                **group.place,
+                "diagnosis": CLASSES[true],
+                "predicted": CLASSES[predicted],
                 "n_scans": count,
             }
 
@@ -205,6 +246,11 @@ def _roc_rows(group: Group) -> Iterator[dict]:
             false_rate, true_rate, _ = roc_curve(positive, probabilities[:, index])
             for point, (x, y) in enumerate(zip(false_rate, true_rate, strict=True)):
                 yield {
-                    "model": model, "seed": seed, **group.place, "class": name, "point": point,
-                    "false_positive_rate": x, "true_positive_rate": y,
+                    "model": model,
+                    "seed": seed,
+                    **group.place,
+                    "class": name,
+                    "point": point,
+                    "false_positive_rate": x,
+                    "true_positive_rate": y,
                 }

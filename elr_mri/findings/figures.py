@@ -14,16 +14,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.errors import BadInput
 from elr_mri.findings import brains, charts, style
 from elr_mri.findings.baseline import ICV, read_volumes
+from elr_mri.imaging.grids import pull
+from elr_mri.imaging.labels import REGIONS, read_labels
+from elr_mri.imaging.template import brain_template, study_grid
 from elr_mri.provenance import read_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES
 
-REGIONS = ("hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right")
-#: How many QC pictures are shown: those that failed or were marked first, then evenly spaced ones that passed.
-N_QC_WORST, N_QC_TYPICAL = 4, 4
+#: How many QC pictures are shown: the worst ones, then evenly spaced ones of the rest.
+N_QC_WORST, N_QC_TYPICAL = 3, 2
+#: The number in a scan's QC file by which equal verdicts are ranked.
+QC_NUMBER = "local_correlation"
+#: Spacing of the template behind outlines and saliency.
+TEMPLATE_SPACING_MM = 1.0
 
 HISTORY = Schema(
     name="history",
@@ -31,10 +36,12 @@ HISTORY = Schema(
     key=("epoch",),
     columns=(
         Column("epoch", "number"),
-        *(Column(name, "number", required=False) for name in ("train_ce", "train_accuracy", "val_ce", "val_balanced_accuracy")),
+        *(
+            Column(name, "number", required=False)
+            for name in ("train_ce", "train_accuracy", "val_ce", "val_balanced_accuracy")
+        ),
     ),
 )
-LABEL_NAMES = Schema("label", 1, (Column("index", "integer"), Column("name")), key=("index",))
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ def draw_scores(pictures: Pictures, results: pd.DataFrame, roc: pd.DataFrame, co
 def draw_learning(pictures: Pictures, model_dirs: Sequence[Path]) -> None:
     """`learning`: the histories of model folders named `<model>/seed-<n>`."""
     histories = [
-        HISTORY.read(folder / "history.tsv").assign(model=folder.parent.name, seed=int(folder.name.removeprefix("seed-")))
+        HISTORY.read(folder / "history.tsv").assign(
+            model=folder.parent.name, seed=int(folder.name.removeprefix("seed-"))
+        )
         for folder in model_dirs
     ]
     if histories:
@@ -71,7 +80,9 @@ def draw_learning(pictures: Pictures, model_dirs: Sequence[Path]) -> None:
 
 def draw_volumes(pictures: Pictures, pack_dir: Path, scans: pd.DataFrame) -> pd.DataFrame:
     """`volumes`: each region by class; returns the volume table with the scans' diagnoses."""
-    volumes = read_volumes(pack_dir / "roi_volumes.tsv", REGIONS).merge(scans[["scan_id", "diagnosis"]], on="scan_id")
+    volumes = read_volumes(pack_dir / "roi_volumes.tsv", tuple(REGIONS)).merge(
+        scans[["scan_id", "diagnosis"]], on="scan_id"
+    )
     long = volumes.melt(["scan_id", "diagnosis", ICV], list(REGIONS), "region", "volume_mm3")
     pictures.add("volumes", charts.volumes_by_class(long.assign(share=long["volume_mm3"] / long[ICV])))
     return volumes
@@ -88,46 +99,59 @@ def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, ana
     rows = pd.read_csv(pack_dir / "index.tsv", sep="\t", dtype={"scan_id": str}).set_index("scan_id")["row"]
     cached = np.load(pack_dir / "volumes.npy", mmap_mode="r")
     affine = np.array(read_json(pack_dir / "meta.json")["affine"])
-    scans = {name: brains.Volume(np.array(cached[rows[scan_id]], dtype=np.float32), affine) for name, scan_id in chosen.items()}
+    scans = {
+        name: brains.Volume(np.array(cached[rows[scan_id]], dtype=np.float32), affine)
+        for name, scan_id in chosen.items()
+    }
     pictures.add("examples", brains.outlined(scans, anatomy))
     return chosen
 
 
 def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame) -> None:
-    """`registration`: QC pictures, the failed and the marked ones first, then some that passed."""
+    """`registration`: the worst QC pictures by verdict and `QC_NUMBER`, then some of the rest."""
     there = states[[(register_dir / scan_id / f"{scan_id}_qc.png").is_file() for scan_id in states["scan_id"]]]
-    order = there["status"].map({"fail": 0, "review": 1, "pass": 2})
-    worst = there[order < 2].assign(order=order).sort_values(["order", "scan_id"]).head(N_QC_WORST)
-    passed = there[order == 2].sort_values("scan_id")
-    typical = passed.iloc[np.unique(np.linspace(0, len(passed) - 1, min(N_QC_TYPICAL, len(passed))).astype(int))] if len(passed) else passed
-    shown = pd.concat([worst, typical])
-    if len(shown):
-        titles = [f"{row.status}: {row.scan_id}" for row in shown.itertuples()]
-        files = [register_dir / scan_id / f"{scan_id}_qc.png" for scan_id in shown["scan_id"]]
-        pictures.add("registration", brains.montage(dict(zip(titles, files, strict=True))))
+    if there.empty:
+        return
+    told = [
+        read_json(register_dir / scan_id / f"{scan_id}_qc.json")["numbers"].get(QC_NUMBER, np.nan)
+        for scan_id in there["scan_id"]
+    ]
+    ranked = there.assign(number=told, order=there["status"].map({"fail": 0, "review": 1, "pass": 2}))
+    ranked = ranked.sort_values(["order", "number", "scan_id"], na_position="first", ignore_index=True)
+    worst, rest = ranked.head(N_QC_WORST), ranked.iloc[N_QC_WORST:]
+    typical = (
+        rest.iloc[np.linspace(0, len(rest), N_QC_TYPICAL + 2)[1:-1].astype(int)].drop_duplicates()
+        if len(rest)
+        else rest
+    )
+    titles = {
+        f"{name}: {row.scan_id}, {row.status}, local correlation {row.number:.2f}": register_dir
+        / row.scan_id
+        / f"{row.scan_id}_qc.png"
+        for name, rows in (("among the worst", worst), ("typical", typical))
+        for row in rows.itertuples()
+    }
+    pictures.add("registration", brains.montage(titles))
 
 
 def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy) -> None:
-    """`saliency` (all scans, then each class) and `saliency_examples` (one scan of each class)."""
-    whole = {"all": explain_dir / "aggregate.nii.gz"} | {name: explain_dir / f"aggregate_{name}.nii.gz" for name in CLASSES}
+    """`saliency` (all scans, each class, random weights) and `saliency_examples` (one scan of each class)."""
+    rows = {"all": "", **{name: f"_{name}" for name in CLASSES}, "random\nweights": "_random"}
+    whole = {title: explain_dir / f"aggregate{ending}.nii.gz" for title, ending in rows.items()}
     single = {name: explain_dir / f"example_{name}.nii.gz" for name in CLASSES}
     for figure, files, views in (
-        ("saliency", whole, brains.aggregate_views(anatomy)), ("saliency_examples", single, brains.example_views(anatomy)),
+        ("saliency", whole, brains.aggregate_views(anatomy)),
+        ("saliency_examples", single, brains.example_views(anatomy)),
     ):
         maps = {title: brains.Volume.read(path) for title, path in files.items() if path.is_file()}
         if maps:
             pictures.add(figure, brains.saliency(maps, anatomy, views))
 
 
-def read_anatomy(template_path: Path, labels_path: Path, label_names_path: Path) -> brains.Anatomy:
-    """The template and its label map, with the regions of `REGIONS`; refuses labels that lack one."""
-    names = LABEL_NAMES.read(label_names_path)
-    numbers = {name: int(index) for index, name in zip(names["index"], names["name"], strict=True) if name in REGIONS}
-    labels = brains.Volume.read(labels_path)
-    absent = [name for name in REGIONS if name not in numbers or not (labels.data == numbers[name]).any()]
-    if absent:
-        raise BadInput(
-            expected=f"the regions {', '.join(REGIONS)}", got=f"no {', '.join(absent)}", where=f"{labels_path}, {label_names_path}",
-            fix="Give a label map that holds them, and a table with their index and name.",
-        )
-    return brains.Anatomy(brains.Volume.read(template_path), labels, numbers)
+def read_anatomy(template: str, labels: str) -> brains.Anatomy:
+    """The template and its labels on one grid, as named in the config's `register.template` and `measure.labels`."""
+    grid = study_grid(TEMPLATE_SPACING_MM)
+    image, found = brain_template(template), read_labels(labels)
+    brain = np.where(image.mask_on(grid) > 0.5, image.image_on(grid), 0)
+    numbers = pull(found.volume, found.affine, grid, order=0, soft=False)
+    return brains.Anatomy(brains.Volume(brain, grid.affine), brains.Volume(numbers, grid.affine), REGIONS)

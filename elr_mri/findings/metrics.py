@@ -88,17 +88,23 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=float)
     if probabilities.shape != (len(labels), len(CLASSES)) or not len(labels):
         raise BadInput(
-            expected=f"(n, {len(CLASSES)}) probabilities for n >= 1 labels", got=f"{probabilities.shape} for {len(labels)}",
-            where="score", fix="Give one row of CN, MCI, AD per label.",
+            expected=f"(n, {len(CLASSES)}) probabilities for n >= 1 labels",
+            got=f"{probabilities.shape} for {len(labels)}",
+            where="score",
+            fix="Give one row of CN, MCI, AD per label.",
         )
     if not np.isin(labels, range(len(CLASSES))).all():
         raise BadInput(
-            expected="labels 0 (CN), 1 (MCI), 2 (AD)", got=str(sorted(set(labels.tolist()))), where="score",
+            expected="labels 0 (CN), 1 (MCI), 2 (AD)",
+            got=str(sorted(set(labels.tolist()))),
+            where="score",
             fix="Map the diagnoses in this order.",
         )
     if not np.isfinite(probabilities).all():
         raise BadInput(
-            expected="finite probabilities", got="NaN or infinity", where=f"score, row {np.argwhere(~np.isfinite(probabilities))[0][0]}",
+            expected="finite probabilities",
+            got="NaN or infinity",
+            where=f"score, row {np.argwhere(~np.isfinite(probabilities))[0][0]}",
             fix="Predict those scans again, or leave them out.",
         )
     return labels.astype(int), probabilities

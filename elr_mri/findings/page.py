@@ -26,7 +26,11 @@ def render(name: str, context: Mapping[str, Any], *, folder: Path | None = None)
     """
     folders = [folder, TEMPLATES] if folder else [TEMPLATES]
     environment = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template(name).render(context)
 

@@ -33,6 +33,9 @@ PUBLISHED = (
 #: The split of ours that each published test set is set beside, and our method that each published one is.
 SPLIT_OF = {ADNI: "test", NACC: "external"}
 COUNTERPART = {
-    "volume-based": "volumes", "ResNet-18 3D": "resnet18", "AlexNet 3D": "alexnet", "proposed": "wide",
+    "volume-based": "volumes",
+    "ResNet-18 3D": "resnet18",
+    "AlexNet 3D": "alexnet",
+    "proposed": "wide",
     "proposed + age": "wide-age",
 }

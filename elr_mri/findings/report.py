@@ -7,6 +7,7 @@ is named in its place, never left out in silence.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def report(
     scans_path: Path,
     pack_dir: Path,
     settings: config.Report,
+    study: config.Study,
     page_path: Path,
     figures_dir: Path,
     exclusions_path: Path | None = None,
@@ -39,11 +41,6 @@ def report(
     register_dir: Path | None = None,
     model_dirs: Sequence[Path] = (),
     explain_dir: Path | None = None,
-    template_path: Path | None = None,
-    labels_path: Path | None = None,
-    label_names_path: Path | None = None,
-    phantom: config.Phantom | None = None,
-    config_path: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -55,40 +52,39 @@ def report(
         The tables of `ingest` and `demographics`.
     pack_dir : path
         The cache: volumes.npy, index.tsv, meta.json, roi_volumes.tsv, status.tsv.
+    study : config.Study
+        What was run: told on the page with its digest; a study with a `phantom` section is called synthetic.
+        Its template and labels give the outlines.
     register_dir : path
         Folder of `<scan_id>/<scan_id>_qc.png`.
     model_dirs : sequence of path
         Model folders `<model>/seed-<n>` with history.tsv.
     explain_dir : path
         Saliency maps of one model, in a folder of its name.
-    template_path, labels_path, label_names_path : path
-        Brain-extracted template, label map in its space, and the table (index, name) of its labels; for outlines.
-    phantom : config.Phantom
-        Given when, and only when, the study is the synthetic one.
-    config_path : path
-        The study's config file, for its name and digest.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
     states = accounting.scan_states(scans, pack_dir / "status.tsv")
     pictures = figures.Pictures(Path(figures_dir), {})
     with style.drawing():
-        figures.draw_scores(pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv"))
+        figures.draw_scores(
+            pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
+        )
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
-        chosen = {}
-        if template_path and labels_path and label_names_path:
-            anatomy = figures.read_anatomy(template_path, labels_path, label_names_path)
-            chosen = figures.draw_examples(pictures, pack_dir, volumes, anatomy)
-            if explain_dir:
-                figures.draw_saliency(pictures, explain_dir, anatomy)
+        anatomy = figures.read_anatomy(study.register.template, study.measure.labels)
+        chosen = figures.draw_examples(pictures, pack_dir, volumes, anatomy)
+        if explain_dir:
+            figures.draw_saliency(pictures, explain_dir, anatomy)
         if register_dir:
             figures.draw_qc(pictures, register_dir, states)
     failed = states[states["status"] == "fail"]
-    sources = [path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path]
+    sources = [
+        path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path
+    ]
     context = {
         "title": settings.title,
-        "phantom": words.phantom_facts(phantom.model_dump()) if phantom else None,
+        "phantom": words.phantom_facts(study.phantom) if study.phantom else None,
         "groups": result_groups(results, MAIN_METRICS),
         "class_groups": result_groups(results, CLASS_METRICS),
         "level": f"{100 * results['level'].iloc[0]:g}",
@@ -107,13 +103,16 @@ def report(
         "examples": chosen,
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
-        "config_name": config_path.name if config_path else None,
-        "config_digest": provenance.digest_file(config_path) if config_path else None,
+        "config": _shown(study),
+        "config_digest": provenance.digest_json(study.model_dump(mode="json")),
         "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)]),
         "versions": provenance.versions(),
     }
     provenance.write_text(page_path, page.render("report.html.j2", context))
-    inputs = {path.name: provenance.digest_file(path) for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")}
+    inputs = {
+        path.name: provenance.digest_file(path)
+        for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")
+    }
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
     return page_path
 
@@ -127,10 +126,14 @@ def result_groups(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[st
             by_metric = found.set_index("metric")
             cells = [_cell(*by_metric.loc[metric, ["value", "low", "high"]].astype(float)) for metric in metrics]
             methods.append({"name": model, "n_seeds": int(found["n_seeds"].iloc[0]), "cells": cells})
-        groups.append({
-            "title": style.group_title(cohort, split), "methods": methods,
-            "n_scans": int(rows["n_scans"].iloc[0]), "n_subjects": int(rows["n_subjects"].iloc[0]),
-        })
+        groups.append(
+            {
+                "title": style.group_title(cohort, split),
+                "methods": methods,
+                "n_scans": int(rows["n_scans"].iloc[0]),
+                "n_subjects": int(rows["n_subjects"].iloc[0]),
+            }
+        )
     return groups
 
 
@@ -142,7 +145,10 @@ def difference_groups(differences: pd.DataFrame, reference: str) -> list[dict[st
         methods = []
         for model, found in rows.groupby("model", sort=False):
             by_metric = found.set_index("metric")
-            cells = [_cell(*by_metric.loc[metric, ["difference", "low", "high"]].astype(float), sign="+") for metric in MAIN_METRICS]
+            cells = [
+                _cell(*by_metric.loc[metric, ["difference", "low", "high"]].astype(float), sign="+")
+                for metric in MAIN_METRICS
+            ]
             methods.append({"name": model, "cells": cells})
         groups.append({"title": style.group_title(cohort, split), "methods": methods})
     return groups
@@ -156,7 +162,10 @@ def published_groups(results: pd.DataFrame) -> list[dict[str, Any]]:
         methods = []
         for row in (row for row in published.PUBLISHED if row.data == data):
             here = [ours.get((published.COUNTERPART[row.method], split, metric)) for metric in MAIN_METRICS]
-            cells = [(getattr(row, m), None if x is None else f"{100 * x:.1f}") for m, x in zip(MAIN_METRICS, here, strict=True)]
+            cells = [
+                (getattr(row, m), None if x is None else f"{100 * x:.1f}")
+                for m, x in zip(MAIN_METRICS, here, strict=True)
+            ]
             methods.append({"name": row.method, "counterpart": published.COUNTERPART[row.method], "cells": cells})
         groups.append({"title": data, "methods": methods})
     return groups
@@ -190,11 +199,26 @@ def _demographic_rows(path: Path) -> list[dict[str, str]]:
         age = "–" if pd.isna(row.age_mean_years) else f"{row.age_mean_years:.1f}"
         spread = "" if pd.isna(row.age_sd_years) else f" ({row.age_sd_years:.1f})"
         women = "–" if pd.isna(row.female_share) else f"{100 * row.female_share:.0f} %"
-        rows.append({
-            "cohort": row.cohort, "split": row.split, "diagnosis": row.diagnosis, "subjects": row.subjects, "scans": row.scans,
-            "age": age + spread, "women": women,
-        })
+        rows.append(
+            {
+                "cohort": row.cohort,
+                "split": row.split,
+                "diagnosis": row.diagnosis,
+                "subjects": row.subjects,
+                "scans": row.scans,
+                "age": age + spread,
+                "women": women,
+            }
+        )
     return rows
+
+
+def _shown(study: config.Study) -> str:
+    """The config as JSON, which Snakemake reads as it is; of a cohort's path only the last part is told."""
+    content = study.model_dump(mode="json", exclude_defaults=True)
+    for cohort in content["cohorts"]:
+        cohort["path"] = Path(cohort["path"]).name
+    return json.dumps(content, indent=1, ensure_ascii=False)
 
 
 def _commands(outputs: Sequence[Path]) -> list[tuple[str, str]]:

@@ -21,20 +21,47 @@ CLASS_COLOURS = dict(zip(CLASSES, ("#0072B2", "#E69F00", "#882255"), strict=True
 REGION_COLOURS = {"hippocampus": "#56E0FF", "entorhinal": "#FFC933"}
 #: Colour, marker and dash of the first, second, … model; wraps around.
 MODEL_STYLES = (
-    ("#66717e", "s", (0, (1, 1.2))), ("#56B4E9", "v", (0, (4, 1.5))), ("#009E73", "^", (0, (4, 1.2, 1, 1.2))),
-    ("#0072B2", "o", "-"), ("#CC79A7", "D", (0, (6, 1.5))), ("#E69F00", "P", (0, (2.5, 1))), ("#D55E00", "X", "-"),
+    ("#66717e", "s", (0, (1, 1.2))),
+    ("#56B4E9", "v", (0, (4, 1.5))),
+    ("#009E73", "^", (0, (4, 1.2, 1, 1.2))),
+    ("#0072B2", "o", "-"),
+    ("#CC79A7", "D", (0, (6, 1.5))),
+    ("#E69F00", "P", (0, (2.5, 1))),
+    ("#D55E00", "X", "-"),
 )
 #: Sequential, dark to light, even in lightness: readable in grey.
 SALIENCY_MAP = "inferno"
 
 RC = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,
-    "xtick.labelsize": 8, "ytick.labelsize": 8, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": QUIET,
-    "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.titlelocation": "left",
-    "axes.titleweight": "bold", "axes.grid": True, "grid.color": FAINT, "grid.linewidth": 0.6, "axes.axisbelow": True,
-    "legend.frameon": False, "lines.linewidth": 1.4, "figure.facecolor": "white", "savefig.facecolor": "auto",
-    "svg.hashsalt": "elr_mri", "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "auto",
+    "svg.hashsalt": "elr_mri",
+    "svg.fonttype": "path",
 }
 DPI = 160
 

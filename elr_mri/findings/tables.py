@@ -18,8 +18,11 @@ RESULTS = Schema(
     version=1,
     key=("model", "cohort", "split", "metric"),
     columns=(
-        Column("model"), *_GROUP, Column("metric", allowed=METRICS),
-        *(Column(name, "number", required=False) for name in ("value", "low", "high")), *_COUNTS,
+        Column("model"),
+        *_GROUP,
+        Column("metric", allowed=METRICS),
+        *(Column(name, "number", required=False) for name in ("value", "low", "high")),
+        *_COUNTS,
     ),
 )
 
@@ -29,8 +32,12 @@ DIFFERENCES = Schema(
     version=1,
     key=("model", "reference", "cohort", "split", "metric"),
     columns=(
-        Column("model"), Column("reference"), *_GROUP, Column("metric", allowed=METRICS),
-        *(Column(name, "number", required=False) for name in ("difference", "low", "high")), *_COUNTS,
+        Column("model"),
+        Column("reference"),
+        *_GROUP,
+        Column("metric", allowed=METRICS),
+        *(Column(name, "number", required=False) for name in ("difference", "low", "high")),
+        *_COUNTS,
     ),
 )
 
@@ -39,8 +46,12 @@ CONFUSION = Schema(
     version=1,
     key=("model", "seed", "cohort", "split", "diagnosis", "predicted"),
     columns=(
-        Column("model"), Column("seed", "integer"), *_GROUP, Column("diagnosis", allowed=CLASSES),
-        Column("predicted", allowed=CLASSES), Column("n_scans", "integer", low=0),
+        Column("model"),
+        Column("seed", "integer"),
+        *_GROUP,
+        Column("diagnosis", allowed=CLASSES),
+        Column("predicted", allowed=CLASSES),
+        Column("n_scans", "integer", low=0),
     ),
 )
 
@@ -50,8 +61,13 @@ ROC = Schema(
     version=1,
     key=("model", "seed", "cohort", "split", "class", "point"),
     columns=(
-        Column("model"), Column("seed", "integer"), *_GROUP, Column("class", allowed=CLASSES), Column("point", "integer"),
-        Column("false_positive_rate", "number", low=0, high=1), Column("true_positive_rate", "number", low=0, high=1),
+        Column("model"),
+        Column("seed", "integer"),
+        *_GROUP,
+        Column("class", allowed=CLASSES),
+        Column("point", "integer"),
+        Column("false_positive_rate", "number", low=0, high=1),
+        Column("true_positive_rate", "number", low=0, high=1),
     ),
 )
 

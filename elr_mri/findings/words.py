@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from elr_mri import config
 from elr_mri.findings.metrics import CHANCE
 from elr_mri.findings.style import group_title
 from elr_mri.scans.table import CLASSES
@@ -18,7 +19,11 @@ def against(differences: pd.DataFrame, reference: str) -> pd.DataFrame:
     direct = differences[differences["reference"] == reference]
     turned = differences[differences["model"] == reference]
     turned = turned.assign(
-        model=turned["reference"], reference=reference, difference=-turned["difference"], low=-turned["high"], high=-turned["low"],
+        model=turned["reference"],
+        reference=reference,
+        difference=-turned["difference"],
+        low=-turned["high"],
+        high=-turned["low"],
     )
     return pd.concat([turned, direct], ignore_index=True)
 
@@ -31,15 +36,18 @@ def meaning(results: pd.DataFrame, differences: pd.DataFrame, reference: str) ->
     said = []
     for (cohort, split), scores in rows.groupby(["cohort", "split"], sort=False):
         here = versus[(versus["cohort"] == cohort) & (versus["split"] == split)]
-        said.append((group_title(cohort, split), _of_scores(scores) + (_of_differences(here, reference) if len(here) else [])))
+        said.append(
+            (group_title(cohort, split), _of_scores(scores) + (_of_differences(here, reference) if len(here) else []))
+        )
     return said
 
 
 def caution(level: float, n_pairs: int) -> str:
     """Why not to make much of one difference among many."""
     return (
-        f"The table compares {n_pairs} pairs, each in several scores. About one {100 * level:g} % interval in {1 / (1 - level):.0f} misses the "
-        "truth by chance alone, so a single difference whose interval just clears zero is a hint, not a finding."
+        f"The table compares {n_pairs} pairs, each in several scores. About one {100 * level:g} % interval in "
+        f"{1 / (1 - level):.0f} misses the truth by chance alone, so a single difference whose interval just clears "
+        "zero is a hint, not a finding."
     )
 
 
@@ -49,8 +57,9 @@ def _of_scores(rows: pd.DataFrame) -> list[str]:
     value, low, high = (100 * float(best[name]) for name in ("value", "low", "high"))
     clear = rows[rows["low"] > CHANCE[LEAD]]
     return [
-        f"The highest balanced accuracy is that of {best['model']}: {value:.1f} %, and with {best['n_subjects']} subjects the truth may lie "
-        f"anywhere from {low:.1f} to {high:.1f} %." + (f" Being the highest of {len(rows)} is partly luck." if len(rows) > 1 else ""),
+        f"The highest balanced accuracy is that of {best['model']}: {value:.1f} %, and with {best['n_subjects']} "
+        f"subjects the truth may lie anywhere from {low:.1f} to {high:.1f} %."
+        + (f" Being the highest of {len(rows)} is partly luck." if len(rows) > 1 else ""),
         f"Guessing would score {100 * CHANCE[LEAD]:.1f} %. By their whole interval, {_who(clear, rows)} above that.",
     ]
 
@@ -61,8 +70,9 @@ def _of_differences(versus: pd.DataFrame, reference: str) -> list[str]:
     half = 100 * float(np.nanmedian((versus["high"] - versus["low"]).astype(float))) / 2
     open_ = len(versus) - len(better) - len(worse)
     return [
-        f"Compared with {reference} on the same scans, {_who(better, versus)} better and {_who(worse, versus)} worse by the whole interval; "
-        f"{open_ or 'none'} cannot be told from it. Here a difference must exceed about {half:.0f} points to be seen.",
+        f"Compared with {reference} on the same scans, {_who(better, versus)} better and {_who(worse, versus)} worse "
+        f"by the whole interval; {open_ or 'none'} cannot be told from it. Here a difference must exceed about "
+        f"{half:.0f} points to be seen.",
     ]
 
 
@@ -74,14 +84,17 @@ def _who(some: pd.DataFrame, among: pd.DataFrame) -> str:
     return f"{len(some) or 'none'} of {len(among)} methods{names} {'is' if len(some) < 2 else 'are'}"
 
 
-def phantom_facts(phantom: dict) -> list[str]:
+def phantom_facts(phantom: config.Phantom) -> list[str]:
     """What a reader must know of a synthetic study before any number."""
-    scale = phantom["effect_scale"]
-    strength = "no disease effect at all" if scale == 0 else f"a planted disease effect of {scale:g} × the literature's sizes"
+    scale = phantom.effect_scale
+    strength = (
+        f"a planted disease effect of {scale:g} × the literature’s sizes" if scale else "no disease effect at all"
+    )
     return [
         f"Every scan is computed, with {strength} (effect_scale {scale:g}).",
-        f"Free anatomical variability {phantom['variability_mm']:g} mm (variability_mm); "
-        f"{100 * phantom['wrong_label_share']:g} % of the labels are wrong on purpose (wrong_label_share).",
-        f"{phantom['n_subjects']} subjects and {phantom['n_external']} external ones, seed {phantom['seed']}.",
-        f"The numbers show whether the pipeline works. They say nothing about patients, nor how well {', '.join(CLASSES)} can be told apart in people.",
+        f"Free anatomical variability {phantom.variability_mm:g} mm (variability_mm); "
+        f"{100 * phantom.wrong_label_share:g} % of the labels are wrong on purpose (wrong_label_share).",
+        f"{phantom.n_subjects} subjects and {phantom.n_external} external ones, seed {phantom.seed}.",
+        "The numbers show whether the pipeline works. They say nothing about patients, nor how well "
+        f"{', '.join(CLASSES)} can be told apart in people.",
     ]

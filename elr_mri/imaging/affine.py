@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from elr_mri.imaging.demons import normalise_locally
-from elr_mri.imaging.grids import Grid, coarsen, pull, regrid, antialias
+from elr_mri.imaging.grids import Grid, antialias, coarsen, pull, regrid
 
 #: The pitches (about the left–right axis), rolls and yaws that the search tries, in degrees: how heads lie in scanners.
 PITCHES, ROLLS, YAWS = (-30, -15, 0, 15, 30), (-15, 0, 15), (-15, 0, 15)
@@ -43,11 +43,17 @@ def register_affine(fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: n
     (4, 4) template mm to native mm.
     """
     moving, affine = coarsen(moving, affine, 4.0)
-    rough = [(_schedule(fixed, grid, moving, affine, start, ROUGH)) for start in search(fixed, grid, moving, affine)]
-    coarse = regrid(grid, SEARCH_SPACING_MM)
-    still = pull(fixed, grid.affine, coarse)
-    best = max(rough, key=lambda matrix: similarity(still, pull(moving, affine, coarse, matrix)))
+    rough = [_schedule(fixed, grid, moving, affine, start, ROUGH) for start in search(fixed, grid, moving, affine)]
+    best = max(rough, key=lambda matrix: local_similarity(fixed, grid, moving, affine, matrix))
     return _schedule(fixed, grid, moving, affine, best, FINE)
+
+
+def local_similarity(fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
+    """Local correlation under a map, in cubes of 70 mm: unlike the global one it is not led by bright fat (measured on a head
+    with large ventricles, where the global one preferred a pitch wrong by 30°)."""
+    coarse = regrid(grid, SEARCH_SPACING_MM)
+    pair = pull(fixed, grid.affine, coarse), pull(moving, affine, coarse, matrix)
+    return similarity(*(normalise_locally(volume, radius=3) for volume in pair))
 
 
 def polish(
@@ -96,7 +102,11 @@ def poses(fixed_centre: np.ndarray, moving_centre: np.ndarray) -> list[np.ndarra
 
 
 def search(fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray) -> list[np.ndarray]:
-    """The `N_STARTS` best poses by correlation on a coarse grid, best first, no two alike."""
+    """The `N_STARTS` best poses by correlation on a coarse grid, best first, no two alike.
+
+    Square roots of intensities are compared, because scalp fat is brighter than brain.
+    """
+    fixed, moving = np.sqrt(np.maximum(fixed, 0)), np.sqrt(np.maximum(moving, 0))
     coarse = regrid(grid, SEARCH_SPACING_MM)
     still = pull(fixed, grid.affine, coarse)
     smooth = antialias(moving, Grid(moving.shape, affine).spacing_mm, SEARCH_SPACING_MM)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from elr_mri.config import Register
 from elr_mri.imaging import batch as batches_
@@ -27,6 +28,9 @@ VERSION = VERSIONS["register"]
 
 #: Written intensities: 0 outside the brain, 1 the median of white matter, clipped above this (scalp remnants, vessels).
 MAX_INTENSITY = 1.6
+
+#: How far from the template's brain a brain may reach under the affine map.
+NEAR_MM = 9.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
         raise NoBrain("no brain found: the head template's brain falls outside the scan")
     corrected = _unbiased(volume, affine, mask, settings)
     matrix = polish(still, grid, corrected, affine, start, spacing_mm=settings.affine_spacing_mm)
+    mask &= _near_brain(template, volume.shape, affine, matrix)
+    corrected = np.where(mask, corrected, 0)
     corrected = np.clip(corrected / white_level(template, corrected, affine, matrix), 0, MAX_INTENSITY)
     return Registered(corrected, mask, affine, matrix, deform(template, corrected, affine, matrix, settings))
 
@@ -137,6 +143,18 @@ def _unbiased(volume: np.ndarray, affine: np.ndarray, mask: np.ndarray, settings
 
     field = bias_field(volume, affine, mask, spacing_mm=settings.n4_spacing_mm, iterations=settings.n4_iterations)
     return np.where(mask, volume / field, np.float32(0))
+
+
+def _near_brain(template: Template, shape: tuple[int, ...], affine: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Native voxels within about `NEAR_MM` of the template's brain under the affine map, (X, Y, Z) bool.
+
+    What a brain mask holds beyond (bits of neck or orbit, an over-generous mask of others) is not brain.
+    """
+    grid = brain_grid(4.0)
+    inside = template.mask_on(grid) > 0.5
+    near = ndimage.distance_transform_edt(~inside, sampling=grid.spacing_mm) < NEAR_MM
+    step = np.linalg.inv(grid.affine) @ np.linalg.inv(matrix) @ affine
+    return ndimage.affine_transform(near.astype(np.float32), step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5
 
 
 def white_level(template: Template, brain_volume: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:

@@ -62,9 +62,10 @@ class Model(nn.Module):
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file atomically."""
+    """Write a safetensors file atomically, readable by others (the library itself makes it private)."""
     with atomic(path) as draft:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft, metadata)
+        draft.chmod(0o644)
 
 
 def save_model(folder: Path | str, model: Model, facts: dict[str, Any]) -> None:

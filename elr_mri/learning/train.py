@@ -169,7 +169,7 @@ def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) ->
     }
     on = recipe.device(settings.device)
     torch.use_deterministic_algorithms(True, warn_only=on.type != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for faulty kernels that costs a third of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of a step
     torch.manual_seed(seed)
     model = Model(network, settings.standardise, scans.volumes.shape[1:])
     model.standardise.fit(parts["train"])

@@ -18,15 +18,20 @@ from elr_mri.scans.table import CLASSES, SPLIT
 def _run(made, **settings):
     root = made.root
     path = baseline(
-        roi_path=root / "pack" / "roi_volumes.tsv", scans_path=root / "scans.tsv", splits_path=root / "splits.tsv",
-        settings=config.Baseline(**settings), out_dir=root / "baseline",
+        roi_path=root / "pack" / "roi_volumes.tsv",
+        scans_path=root / "scans.tsv",
+        splits_path=root / "splits.tsv",
+        settings=config.Baseline(**settings),
+        out_dir=root / "baseline",
     )
     return PREDICTIONS.read(path)
 
 
 def _balanced(predictions, splits=("test", "external")):
     unseen = predictions[predictions["split"].isin(splits)]
-    return score(unseen["diagnosis"].map(CLASSES.index).to_numpy(), unseen[list(P_COLUMNS)].to_numpy())["balanced_accuracy"]
+    return score(unseen["diagnosis"].map(CLASSES.index).to_numpy(), unseen[list(P_COLUMNS)].to_numpy())[
+        "balanced_accuracy"
+    ]
 
 
 def test_a_planted_difference_is_learnt_and_its_absence_is_not(tmp_path):
@@ -43,7 +48,9 @@ def test_every_packed_scan_is_predicted_and_the_stored_numbers_alone_give_the_sa
     assert set(predictions["model"]) == {"volumes"} and set(predictions["seed"]) == {0}
     model = json.loads((tmp_path / "baseline" / "model.json").read_text())
     regions = config.Baseline().features
-    table = read_volumes(tmp_path / "pack" / "roi_volumes.tsv", regions).merge(made.scans[["scan_id", "age_years"]], on="scan_id")
+    table = read_volumes(tmp_path / "pack" / "roi_volumes.tsv", regions).merge(
+        made.scans[["scan_id", "age_years"]], on="scan_id"
+    )
     again = logits(model, feature_matrix(table, regions, use_age=True))
     np.testing.assert_allclose(predictions[list(Z_COLUMNS)], again - again.mean(axis=1, keepdims=True), atol=1e-9)
     chosen = min(model["validation"], key=lambda trial: trial["val_log_loss"])
@@ -84,16 +91,21 @@ def test_percentiles_rise_with_volume_and_are_uniform_among_the_reference(tmp_pa
     table = pd.read_csv(tmp_path / "pack" / "roi_volumes.tsv", sep="\t").merge(made.scans, on="scan_id")
     table = table.merge(SPLIT.read(tmp_path / "splits.tsv"), on=["cohort", "subject_id"])
     healthy = table[(table["split"] == "train") & (table["diagnosis"] == "CN")]
-    of_reference = [percentile(model, row._asdict(), age_years=row.age_years)["hippocampus_left"] for row in healthy.itertuples()]
+    of_reference = [
+        percentile(model, row._asdict(), age_years=row.age_years)["hippocampus_left"] for row in healthy.itertuples()
+    ]
     assert np.mean(of_reference) == pytest.approx(50, abs=5)
     assert np.std(of_reference) == pytest.approx(100 / np.sqrt(12), abs=5)
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    (lambda t: t.drop(columns="intracranial"), "intracranial"),
-    (lambda t: t.assign(intracranial=0), "at least 1"),
-    (lambda t: t.assign(scan_id="sub-" + t["scan_id"]), "every scan of the volume table"),
-])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.drop(columns="intracranial"), "intracranial"),
+        (lambda t: t.assign(intracranial=0), "at least 1"),
+        (lambda t: t.assign(scan_id="sub-" + t["scan_id"]), "every scan of the volume table"),
+    ],
+)
 def test_a_faulty_volume_table_is_refused(tmp_path, change, told):
     made = study.make(tmp_path)
     path = tmp_path / "pack" / "roi_volumes.tsv"

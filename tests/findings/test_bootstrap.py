@@ -39,11 +39,19 @@ def test_alike_visits_do_not_narrow_the_interval():
     labels, probabilities, subjects, _ = _clustered(rng, 60, 1)
     once = draw_scores(labels, [probabilities], subjects, draws=1500, seed=0)[0, ACCURACY]
     many = draw_scores(
-        np.repeat(labels, 5), [np.repeat(probabilities, 5, axis=0)], np.repeat(subjects, 5), draws=1500, seed=0,
+        np.repeat(labels, 5),
+        [np.repeat(probabilities, 5, axis=0)],
+        np.repeat(subjects, 5),
+        draws=1500,
+        seed=0,
     )[0, ACCURACY]
     assert many.std() == pytest.approx(once.std(), rel=1e-9)
     as_scans = draw_scores(
-        np.repeat(labels, 5), [np.repeat(probabilities, 5, axis=0)], np.arange(300).astype(str), draws=1500, seed=0,
+        np.repeat(labels, 5),
+        [np.repeat(probabilities, 5, axis=0)],
+        np.arange(300).astype(str),
+        draws=1500,
+        seed=0,
     )[0, ACCURACY]
     assert as_scans.std() < 0.6 * many.std()
 
@@ -60,7 +68,11 @@ def test_models_are_paired_on_the_same_draws():
 
 def test_same_seed_same_draws_and_another_seed_others():
     rng = np.random.default_rng(4)
-    labels, probabilities, subjects = rng.integers(0, 3, 50), rng.dirichlet(np.ones(3), 50), rng.integers(0, 20, 50).astype(str)
+    labels, probabilities, subjects = (
+        rng.integers(0, 3, 50),
+        rng.dirichlet(np.ones(3), 50),
+        rng.integers(0, 20, 50).astype(str),
+    )
     first, again, other = (draw_scores(labels, [probabilities], subjects, draws=150, seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -78,6 +90,8 @@ def test_intervals_cover_the_truth():
     rng, hits = np.random.default_rng(5), 0
     for study in range(200):
         labels, probabilities, subjects, _ = _clustered(rng, 60, 3)
-        low, high = interval(draw_scores(labels, [probabilities], subjects, draws=300, seed=study)[0, ACCURACY], level=0.95)
+        low, high = interval(
+            draw_scores(labels, [probabilities], subjects, draws=300, seed=study)[0, ACCURACY], level=0.95
+        )
         hits += low <= 0.6 <= high
     assert 0.88 <= hits / 200 <= 0.995

@@ -20,9 +20,15 @@ SETTINGS = config.Evaluate(draws=200)
 def _evaluate(tmp_path, paths):
     evaluate(prediction_paths=paths, settings=SETTINGS, out_dir=tmp_path / "findings")
     tables = tmp_path / "findings" / "tables"
-    return {name: schema.read(tables / f"{name}.tsv") for name, schema in (
-        ("results", RESULTS), ("differences", DIFFERENCES), ("confusion", CONFUSION), ("roc", ROC),
-    )} | {"main": pd.read_csv(tables / "main.tsv", sep="\t"), "left_out": pd.read_csv(tables / "left_out.tsv", sep="\t")}
+    return {
+        name: schema.read(tables / f"{name}.tsv")
+        for name, schema in (
+            ("results", RESULTS),
+            ("differences", DIFFERENCES),
+            ("confusion", CONFUSION),
+            ("roc", ROC),
+        )
+    } | {"main": pd.read_csv(tables / "main.tsv", sep="\t"), "left_out": pd.read_csv(tables / "left_out.tsv", sep="\t")}
 
 
 @pytest.fixture
@@ -31,7 +37,9 @@ def made(tmp_path):
 
 
 def test_values_are_the_scores_and_lie_in_their_intervals(tmp_path, made):
-    paths = [study.predict(made, name, noise=noise) / "predictions.tsv" for name, noise in (("good", 0.3), ("poor", 3.0))]
+    paths = [
+        study.predict(made, name, noise=noise) / "predictions.tsv" for name, noise in (("good", 0.3), ("poor", 3.0))
+    ]
     tables = _evaluate(tmp_path, paths)
     results = tables["results"]
     rows = PREDICTIONS.read(paths[0])
@@ -41,7 +49,9 @@ def test_values_are_the_scores_and_lie_in_their_intervals(tmp_path, made):
     assert mine["value"].to_dict() == pytest.approx(expected)
     assert (results["low"] <= results["value"] + 1e-9).all() and (results["value"] <= results["high"] + 1e-9).all()
     assert set(mine["n_scans"]) == {len(rows)} and set(mine["n_subjects"]) == {rows["subject_id"].nunique()}
-    assert set(zip(results["cohort"], results["split"], strict=True)) == {("ADNI", s) for s in ("train", "val", "test")} | {("NACC", "external")}
+    assert set(zip(results["cohort"], results["split"], strict=True)) == {
+        ("ADNI", s) for s in ("train", "val", "test")
+    } | {("NACC", "external")}
     counts = tables["confusion"]
     assert counts[(counts["model"] == "good") & (counts["split"] == "test")]["n_scans"].sum() == len(rows)
     assert set(tables["roc"]["split"]) == {"test", "external"}
@@ -49,7 +59,9 @@ def test_values_are_the_scores_and_lie_in_their_intervals(tmp_path, made):
 
 
 def test_differences_are_paired_and_change_sign_when_turned(tmp_path, made):
-    paths = [study.predict(made, name, noise=noise) / "predictions.tsv" for name, noise in (("good", 0.3), ("poor", 3.0))]
+    paths = [
+        study.predict(made, name, noise=noise) / "predictions.tsv" for name, noise in (("good", 0.3), ("poor", 3.0))
+    ]
     tables = _evaluate(tmp_path, paths)
     value = tables["results"].set_index(["model", "cohort", "split", "metric"])["value"]
     for row in tables["differences"].itertuples():

@@ -23,7 +23,9 @@ def _draw(seed: int, n: int = 150, ties: bool = False):
 def test_scores_are_those_of_scikit_learn(ties, weighted):
     labels, probabilities = _draw(3, ties=ties)
     weights = np.random.default_rng(9).integers(0, 4, len(labels)) if weighted else np.ones(len(labels))
-    found = {name: values[0] for name, values in weighted_scores(labels, probabilities, weights[None].astype(float)).items()}
+    found = {
+        name: values[0] for name, values in weighted_scores(labels, probabilities, weights[None].astype(float)).items()
+    }
     one_hot, predicted = np.eye(3)[labels], probabilities.argmax(axis=1)
     expected = {
         "accuracy": accuracy_score(labels, predicted, sample_weight=weights),
@@ -48,7 +50,9 @@ def test_a_weight_of_two_is_the_scan_twice():
 
 
 @settings(max_examples=40, deadline=None)
-@given(hnp.arrays(float, (30, 3), elements=st.integers(0, 100).map(lambda k: k / 100)), st.randoms(use_true_random=False))
+@given(
+    hnp.arrays(float, (30, 3), elements=st.integers(0, 100).map(lambda k: k / 100)), st.randoms(use_true_random=False)
+)
 def test_auc_of_a_class_is_invariant_to_monotone_maps(probabilities, random):
     labels = np.array([0, 1, 2] + [random.randint(0, 2) for _ in range(27)])
     before, after = score(labels, probabilities), score(labels, np.exp(3 * probabilities) - 7)
@@ -86,16 +90,21 @@ def test_an_absent_class_leaves_its_auc_undefined_and_the_means_over_the_others(
 
 def test_confusion_counts_true_by_row():
     labels, probabilities = _draw(6)
-    np.testing.assert_array_equal(confusion(labels, probabilities), confusion_matrix(labels, probabilities.argmax(axis=1), labels=[0, 1, 2]))
+    np.testing.assert_array_equal(
+        confusion(labels, probabilities), confusion_matrix(labels, probabilities.argmax(axis=1), labels=[0, 1, 2])
+    )
 
 
-@pytest.mark.parametrize(("labels", "probabilities", "told"), [
-    ([0, 3], np.full((2, 3), 1 / 3), "labels 0 (CN)"),
-    ([0, 1], np.full((2, 2), 0.5), "(n, 3) probabilities"),
-    ([0, 1], np.full((3, 3), 1 / 3), "(n, 3) probabilities"),
-    ([], np.empty((0, 3)), "n >= 1"),
-    ([0, 1], np.array([[1, 0, 0], [np.nan, 0, 0]]), "finite"),
-])
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "told"),
+    [
+        ([0, 3], np.full((2, 3), 1 / 3), "labels 0 (CN)"),
+        ([0, 1], np.full((2, 2), 0.5), "(n, 3) probabilities"),
+        ([0, 1], np.full((3, 3), 1 / 3), "(n, 3) probabilities"),
+        ([], np.empty((0, 3)), "n >= 1"),
+        ([0, 1], np.array([[1, 0, 0], [np.nan, 0, 0]]), "finite"),
+    ],
+)
 def test_wrong_input_is_refused_with_what_was_expected(labels, probabilities, told):
     with pytest.raises(BadInput) as refusal:
         score(np.array(labels), probabilities)

@@ -12,8 +12,18 @@ from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.report import report
 
 SECTIONS = (
-    "results", "meaning", "published", "demographics", "accounting", "examples", "registration", "volumes", "learning", "roc",
-    "saliency", "reproduce",
+    "results",
+    "meaning",
+    "published",
+    "demographics",
+    "accounting",
+    "examples",
+    "registration",
+    "volumes",
+    "learning",
+    "roc",
+    "saliency",
+    "reproduce",
 )
 ODD = "<script>alert(1)<mark>"
 
@@ -42,20 +52,31 @@ class Page(HTMLParser):
             self.text += " "
 
 
-def _report(root, models=("wide", "wide-elr"), full=True, **changes):
+def _report(root, models=("wide", "wide-elr"), full=True, **phantom):
     made = study.make(root, n_subjects=40, odd_id=ODD)
     study.add_pictures(made)
     folders = [study.predict(made, name, noise=noise) for name, noise in zip(models, (0.5, 1.5), strict=False)]
-    evaluate(prediction_paths=[f / "predictions.tsv" for f in folders], settings=config.Evaluate(draws=100), out_dir=root / "findings")
+    evaluate(
+        prediction_paths=[f / "predictions.tsv" for f in folders],
+        settings=config.Evaluate(draws=100),
+        out_dir=root / "findings",
+    )
     optional = {
-        "exclusions_path": root / "exclusions.tsv", "demographics_path": root / "demographics.tsv", "register_dir": root / "register",
-        "model_dirs": folders, "explain_dir": root / "explain" / "wide", "template_path": root / "template.nii.gz",
-        "labels_path": root / "labels.nii.gz", "label_names_path": root / "labels.tsv", "config_path": root / "splits.tsv",
+        "exclusions_path": root / "exclusions.tsv",
+        "demographics_path": root / "demographics.tsv",
+        "register_dir": root / "register",
+        "model_dirs": folders,
+        "explain_dir": root / "explain" / "wide",
     }
     page = report(
-        tables_dir=root / "findings" / "tables", scans_path=root / "scans.tsv", pack_dir=root / "pack",
-        settings=config.Report(reference="wide"), page_path=root / "report.html", figures_dir=root / "figures",
-        **((optional if full else {}) | changes),
+        tables_dir=root / "findings" / "tables",
+        scans_path=root / "scans.tsv",
+        pack_dir=root / "pack",
+        settings=config.Report(reference="wide"),
+        study=study.settings(made, **phantom),
+        page_path=root / "report.html",
+        figures_dir=root / "figures",
+        **(optional if full else {}),
     )
     return page.read_text(encoding="utf-8")
 
@@ -64,15 +85,33 @@ def _report(root, models=("wide", "wide-elr"), full=True, **changes):
 def whole(tmp_path_factory):
     """The page of a study with everything, and its folder."""
     root = tmp_path_factory.mktemp("whole")
-    return root, _report(root, phantom=config.Phantom(effect_scale=0.7, variability_mm=1.5, wrong_label_share=0.1))
+    return root, _report(root, effect_scale=0.7, variability_mm=1.5, wrong_label_share=0.1)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The page of a real study with one model and none of the optional inputs."""
+    return _report(tmp_path_factory.mktemp("bare"), models=("wide",), full=False)
 
 
 def test_every_section_is_there_in_order_with_its_figures(whole):
     root, html = whole
     assert tuple(Page(html).sections) == SECTIONS
-    names = ("results", "confusion", "roc", "learning", "volumes", "examples", "registration", "saliency", "saliency_examples")
-    assert sorted(path.name for path in (root / "figures").iterdir()) == sorted(f"{n}.{kind}" for n in names for kind in ("png", "svg"))
-    assert html.count("<img src=\"data:image/") == len(names)
+    names = (
+        "results",
+        "confusion",
+        "roc",
+        "learning",
+        "volumes",
+        "examples",
+        "registration",
+        "saliency",
+        "saliency_examples",
+    )
+    assert sorted(path.name for path in (root / "figures").iterdir()) == sorted(
+        f"{n}.{kind}" for n in names for kind in ("png", "svg")
+    )
+    assert html.count('<img src="data:image/') == len(names)
     assert 'class="absent"' not in html
 
 
@@ -92,12 +131,17 @@ def test_the_page_loads_nothing(whole):
     assert len(html) < 8e6
 
 
-def test_the_phantom_study_says_so_and_another_does_not(whole, tmp_path):
+def test_the_phantom_study_says_so_and_another_does_not(whole, bare):
     text = " ".join(Page(whole[1]).text.split())
     assert "Synthetic data" in text and "Not clinical evidence" in text
     assert "effect_scale 0.7" in text and "1.5 mm (variability_mm)" in text and "10 % of the labels" in text
-    real = Page(_report(tmp_path, full=False)).text
-    assert "ynthetic" not in real
+    assert "ynthetic" not in Page(bare).text
+
+
+def test_the_config_is_told_without_private_folders(whole):
+    page = Page(whole[1])
+    assert '"path": "adni"' in page.text and "private/folder" not in page.text
+    assert re.search(r"SHA-256 of all its settings\s+[0-9a-f]{64}", page.text)
 
 
 def test_scans_are_accounted_for(whole):
@@ -106,12 +150,10 @@ def test_scans_are_accounted_for(whole):
     assert "kept 80" in text and "packed 79" in text and "failed at register 1" in text and "review by QC 1" in text
 
 
-def test_what_was_not_given_is_named_in_its_place(tmp_path):
-    html = _report(tmp_path, models=("wide",), full=False)
-    page = Page(html)
-    assert tuple(page.sections) == SECTIONS
-    absent = re.findall(r'<p class="absent">(.*?)</p>', html)
-    for word in ("comparison", "demographic", "exclusions", "outlined", "quality-control", "training histories", "saliency", "digest"):
+def test_what_was_not_given_is_named_in_its_place(bare):
+    assert tuple(Page(bare).sections) == SECTIONS
+    absent = re.findall(r'<p class="absent">(.*?)</p>', bare)
+    for word in ("comparison", "demographic", "exclusions", "quality-control", "training histories", "saliency"):
         assert any(word in sentence for sentence in absent), word
 
 
@@ -121,9 +163,18 @@ def test_a_state_table_that_lost_a_scan_is_refused(tmp_path):
     path = tmp_path / "pack" / "status.tsv"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     folder = study.predict(made, "wide", noise=1.0)
-    evaluate(prediction_paths=[folder / "predictions.tsv"], settings=config.Evaluate(draws=100), out_dir=tmp_path / "findings")
+    evaluate(
+        prediction_paths=[folder / "predictions.tsv"],
+        settings=config.Evaluate(draws=100),
+        out_dir=tmp_path / "findings",
+    )
     with pytest.raises(BadInput, match="one state for every scan"):
         report(
-            tables_dir=tmp_path / "findings" / "tables", scans_path=tmp_path / "scans.tsv", pack_dir=tmp_path / "pack",
-            settings=config.Report(), page_path=tmp_path / "report.html", figures_dir=tmp_path / "figures",
+            tables_dir=tmp_path / "findings" / "tables",
+            scans_path=tmp_path / "scans.tsv",
+            pack_dir=tmp_path / "pack",
+            settings=config.Report(),
+            study=study.settings(made),
+            page_path=tmp_path / "report.html",
+            figures_dir=tmp_path / "figures",
         )

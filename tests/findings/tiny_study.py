@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings.figures import REGIONS
+from elr_mri import config
+from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.demographics import DEMOGRAPHICS, count
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.table import CLASSES, EXCLUSIONS, SCANS, SPLIT
@@ -35,13 +36,28 @@ def make(root: Path, *, effect: float = 1.0, n_subjects: int = 60, seed: int = 0
     for cohort, n in (("ADNI", n_subjects), ("NACC", n_subjects // 3)):
         for i in range(n):
             subject, severity, age = f"sub-{cohort}{odd_id}{i:04d}", rng.normal(), rng.uniform(60, 85)
-            splits.append({"cohort": cohort, "subject_id": subject, "split": "external" if cohort == "NACC" else ("train", "val", "test", "train")[i % 4]})
+            splits.append(
+                {
+                    "cohort": cohort,
+                    "subject_id": subject,
+                    "split": "external" if cohort == "NACC" else ("train", "val", "test", "train")[i % 4],
+                }
+            )
             for months in (0, 12):
-                rows.append({
-                    "scan_id": f"{subject}_ses-M{months:03d}", "cohort": cohort, "subject_id": subject, "session_id": f"ses-M{months:03d}",
-                    "months": months, "age_years": age + months / 12, "sex": "FM"[i % 2], "image_path": f"{subject}/{months}.nii",
-                    "diagnosis": CLASSES[int(np.digitize(severity, [-0.43, 0.43]))], "severity": severity,
-                })
+                rows.append(
+                    {
+                        "scan_id": f"{subject}_ses-M{months:03d}",
+                        "cohort": cohort,
+                        "subject_id": subject,
+                        "session_id": f"ses-M{months:03d}",
+                        "months": months,
+                        "age_years": age + months / 12,
+                        "sex": "FM"[i % 2],
+                        "image_path": f"{subject}/{months}.nii",
+                        "diagnosis": CLASSES[int(np.digitize(severity, [-0.43, 0.43]))],
+                        "severity": severity,
+                    }
+                )
     table = pd.DataFrame(rows)
     severity = table.pop("severity").to_numpy()
     scans = table.reindex(columns=[column.name for column in SCANS.columns])
@@ -64,8 +80,16 @@ def predict(study: Study, model: str, *, noise: float, seed: int = 0) -> Path:
     logits = -4 * (guess[:, None] - np.array([-1, 0, 1])) ** 2
     split = study.scans.merge(SPLIT.read(study.root / "splits.tsv").drop(columns="fold"), on=["cohort", "subject_id"])
     PREDICTIONS.write(prediction_table(split, logits, model=model, seed=seed), folder / "predictions.tsv")
-    epochs = pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": 1e-3, "train_loss": [1.1, 0.9, 0.8], "train_ce": [1.1, 0.9, 0.8]})
-    epochs = epochs.assign(train_accuracy=[0.3, 0.5, 0.6], val_ce=[1.1, 1.0, 0.9], val_accuracy=0.4, val_balanced_accuracy=[0.33, 0.4, 0.5], seconds=1.0)
+    epochs = pd.DataFrame(
+        {"epoch": [1, 2, 3], "learning_rate": 1e-3, "train_loss": [1.1, 0.9, 0.8], "train_ce": [1.1, 0.9, 0.8]}
+    )
+    epochs = epochs.assign(
+        train_accuracy=[0.3, 0.5, 0.6],
+        val_ce=[1.1, 1.0, 0.9],
+        val_accuracy=0.4,
+        val_balanced_accuracy=[0.33, 0.4, 0.5],
+        seconds=1.0,
+    )
     epochs.to_csv(folder / "history.tsv", sep="\t", index=False)
     return folder
 
@@ -76,14 +100,15 @@ def add_pictures(study: Study) -> None:
     grid = np.indices(SHAPE).astype(float)
     brain = sum(((grid[a] - (SHAPE[a] - 1) / 2) / (SHAPE[a] / 2.4)) ** 2 for a in range(3)) < 1
     labels = np.zeros(SHAPE, np.uint8)
-    for number, corner in enumerate(((4, 8, 6), (10, 8, 6), (4, 10, 5), (10, 10, 5)), start=1):
+    for number, corner in zip(REGIONS.values(), ((4, 8, 6), (10, 8, 6), (4, 10, 5), (10, 10, 5)), strict=True):
         labels[tuple(slice(c, c + 2) for c in corner)] = number
     for name, data in (("template", brain.astype(np.float32)), ("labels", labels)):
         nib.save(nib.Nifti1Image(data, AFFINE), root / f"{name}.nii.gz")
-    pd.DataFrame({"index": range(1, 5), "name": REGIONS}).to_csv(root / "labels.tsv", sep="\t", index=False)
     cache = (200 * brain * rng.uniform(0.5, 1, (len(study.scans), *SHAPE))).astype(np.uint8)
     np.save(root / "pack" / "volumes.npy", cache)
-    study.scans[["scan_id"]].assign(row=range(len(study.scans))).to_csv(root / "pack" / "index.tsv", sep="\t", index=False)
+    study.scans[["scan_id"]].assign(row=range(len(study.scans))).to_csv(
+        root / "pack" / "index.tsv", sep="\t", index=False
+    )
     (root / "pack" / "meta.json").write_text(json.dumps({"affine": AFFINE.tolist()}))
     states = study.scans[["scan_id"]].assign(step="pack", status="pass", reason="")
     states.loc[0, ["step", "status", "reason"]] = ["register", "fail", "QC <mark>poor</mark>"]
@@ -92,11 +117,32 @@ def add_pictures(study: Study) -> None:
     maps = root / "explain" / "wide"
     maps.mkdir(parents=True)
     for name in ("aggregate", *(f"{kind}_{c}" for kind in ("aggregate", "example") for c in CLASSES)):
-        nib.save(nib.Nifti1Image((rng.random(SHAPE) * brain + 5 * (labels > 0)).astype(np.float32), AFFINE), maps / f"{name}.nii.gz")
+        nib.save(
+            nib.Nifti1Image((rng.random(SHAPE) * brain + 5 * (labels > 0)).astype(np.float32), AFFINE),
+            maps / f"{name}.nii.gz",
+        )
     for scan_id in study.scans["scan_id"][:6]:
         (root / "register" / scan_id).mkdir(parents=True)
         Figure(figsize=(1.5, 0.5)).savefig(root / "register" / scan_id / f"{scan_id}_qc.png")
-    excluded = {"cohort": "ADNI", "image_path": ["a", "b", "c"], "image_uid": ["1", "2", "3"], "reason": ["repeat", "repeat", "localizer"]}
+        (root / "register" / scan_id / f"{scan_id}_qc.json").write_text(
+            json.dumps({"numbers": {"local_correlation": 0.7}})
+        )
+    excluded = {
+        "cohort": "ADNI",
+        "image_path": ["a", "b", "c"],
+        "image_uid": ["1", "2", "3"],
+        "reason": ["repeat", "repeat", "localizer"],
+    }
     EXCLUSIONS.write(pd.DataFrame(excluded).assign(subject_id=None, detail=None), root / "exclusions.tsv")
     with_split = study.scans.merge(SPLIT.read(root / "splits.tsv"), on=["cohort", "subject_id"])
     DEMOGRAPHICS.write(count(with_split), root / "demographics.tsv")
+
+
+def settings(study: Study, **phantom: float) -> config.Study:
+    """The config of a study, with its own template and labels; synthetic if `phantom` is given."""
+    return config.Study(
+        cohorts=(config.Cohort(name="ADNI", format="adni", path="private/folder/adni"),),
+        register=config.Register(template=str(study.root / "template.nii.gz")),
+        measure=config.Measure(labels=str(study.root / "labels.nii.gz")),
+        phantom=config.Phantom(**phantom) if phantom else None,
+    )
