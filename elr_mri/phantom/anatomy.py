@@ -35,6 +35,9 @@ ENTORHINAL_HALF_AXES_MM = np.array([8.0, 12.0, 7.0])
 VENTRICLE_BOX_MM = ((0, 38), (-50, 40), (-4, 32))
 CORTEX_DEPTH_MM = 6.0
 
+#: How far a small region may move: its true volume is summed in a box this much larger.
+MARGIN_MM = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
@@ -68,6 +71,24 @@ class Anatomy:
             # Smoothing and the halo weaken the field inside a small region: scale its mean back to 1.
             fields[effect] = field * np.float32(density.sum() / (divergence * density).sum())
         return fields
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Every region and the intracranial space as (X, Y, Z) float32, 0 or 1."""
+        return {name: mask.astype(np.float32) for name, mask in {**self.regions, "intracranial": self.brain}.items()}
+
+    @cached_property
+    def counting_grids(self) -> list[tuple[list[str], np.ndarray, float]]:
+        """Where true volumes are summed: names of regions, points (3, ...) in mm, spacing in mm."""
+        grids = []
+        for side in ("left", "right"):
+            names = [name for name in self.regions if name.endswith(side)]
+            where = np.argwhere(np.any([self.regions[name] for name in names], axis=0))
+            corners = [self.affine[:3, :3] @ edge + self.affine[:3, 3] for edge in (where.min(axis=0), where.max(axis=0))]
+            axes = [np.arange(low - MARGIN_MM, high + MARGIN_MM, dtype=np.float32) for low, high in zip(*corners)]
+            grids.append((names, np.stack(np.meshgrid(*axes, indexing="ij")), 1.0))
+        rest = [name for name in self.masks if not name.endswith(("left", "right"))]
+        return [*grids, (rest, self.grid.points(), self.grid.spacing_mm)]
 
     def index(self, points_mm: np.ndarray) -> np.ndarray:
         """Voxel coordinates (3, ...) of points (3, ...) in mm."""

@@ -21,8 +21,6 @@ HEAD_SCALE, HEAD_SCALE_SD = 0.93, 0.03
 POSE_ROTATION_DEG, POSE_SHIFT_MM = 5.0, 6.0
 VARIABILITY_SMOOTH_MM = 18.0
 WHITE_MATTER = 1000.0
-#: How far a region may move: the true volumes are counted in a box this much larger.
-MARGIN_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,17 @@ def draw_warp(settings: Phantom, subject: Subject, visit: Visit, anatomy: Anatom
 def true_volumes(warp: Warp, anatomy: Anatomy) -> dict[str, float]:
     """True volume in mm3 of every planted region and of the intracranial space.
 
-    The regions are read through the warp on a fine grid and summed: 1 mm around the
-    small ones, 2 mm for the rest.
+    The regions are read through the warp and summed: on a 1 mm grid around the small ones, on the warp's
+    own grid for the rest.
     """
     size = 1 / np.linalg.det(warp.pose[:3, :3])
-    masks = {**anatomy.regions, "intracranial": anatomy.brain}
-    small = [name for name in masks if name.startswith(("hippocampus", "entorhinal"))]
     volumes = {}
-    for names, spacing_mm in ((small, 1.0), ([name for name in masks if name not in small], 2.0)):
-        where = np.argwhere(np.any([masks[name] for name in names], axis=0))
-        corners = [anatomy.affine[:3, :3] @ edge + anatomy.affine[:3, 3] for edge in (where.min(axis=0), where.max(axis=0))]
-        axes = [np.arange(low - MARGIN_MM, high + MARGIN_MM, spacing_mm, dtype=np.float32) for low, high in zip(*corners)]
-        points = np.stack(np.meshgrid(*axes, indexing="ij"))
-        index = anatomy.index(points + anatomy.grid.sample(warp.pull, points))
+    for names, points, spacing_mm in anatomy.counting_grids:
+        pull = np.moveaxis(warp.pull, -1, 0) if points.shape[1:] == anatomy.grid.shape else anatomy.grid.sample(warp.pull, points)
+        index = anatomy.index(points + pull)
         for name in names:
-            share = ndimage.map_coordinates(masks[name].astype(np.float32), index, order=1, mode="constant")
-            volumes[name] = float(share.sum() * spacing_mm**3 * size)
+            share = ndimage.map_coordinates(anatomy.masks[name], index, order=1, mode="constant", output=np.float32)
+            volumes[name] = float(share.sum(dtype=np.float64) * spacing_mm**3 * size)
     return volumes
 
 
