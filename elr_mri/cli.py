@@ -151,7 +151,7 @@ def predict(
     """Predict every packed scan with a trained model."""
     from elr_mri.learning.predict import predict as run
 
-    run(model, packed, scans, splits, config.section(config.Predict, "predict", config_), output)
+    run(model, packed, scans, splits, config.section(config.Predict, "predict", config_), output=output)
 
 
 @app.command(epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`")
@@ -166,7 +166,7 @@ def explain(
     """Map which voxels the predictions depend on: gradient saliency, aggregated and for one example of each class."""
     from elr_mri.learning.explain import explain as run
 
-    run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output)
+    run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output_dir=output)
 
 
 @app.command(epilog="Example: `elr-mri baseline --rois results/imaging/pack/roi_volumes.tsv --scans scans.tsv --splits splits.tsv --output results/findings/baseline`")

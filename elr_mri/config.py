@@ -92,7 +92,6 @@ class Demographics(Section):
 class Convert(Section):
     """Native scans to RAS+ NIfTI."""
 
-    batches: Annotated[int, Field(ge=0)] = 0
     max_spacing_mm: Positive = 6.0
     min_extent_mm: Positive = 100.0
 
@@ -122,7 +121,6 @@ class Register(Section):
 class Measure(Section):
     """Native-space volumes of the regions in a label map on the template."""
 
-    batches: Annotated[int, Field(ge=0)] = 0
     labels: str = "shipped"
 
 

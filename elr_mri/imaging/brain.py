@@ -18,7 +18,7 @@ from elr_mri.imaging.warp import inverse, pyramid
 BARE_BRAIN_LITRES = (0.7, 2.4)
 #: Head registration: the box in RAS+ mm on the head template, levels and iterations.
 HEAD_BOX_MM = ((-88.0, -122.0, -72.0), (88.0, 90.0, 104.0))
-HEAD_SPACING_MM, HEAD_ITERATIONS = 5.0, (12, 10)
+HEAD_SPACING_MM, HEAD_ITERATIONS = 5.0, (12, 7)
 
 
 def bare_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray | None:

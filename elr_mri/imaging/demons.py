@@ -103,7 +103,7 @@ def compose(u: np.ndarray, step: np.ndarray, index: np.ndarray) -> np.ndarray:
     return step + np.stack([sample(part, there) for part in u])
 
 
-def invert(u: np.ndarray, *, iterations: int = 12) -> np.ndarray:
+def invert(u: np.ndarray, *, iterations: int = 8) -> np.ndarray:
     """The displacement v with v(x) = −u(x + v(x)), by fixed-point iteration (Chen et al., Med Phys 35, 2008)."""
     index = identity(u.shape[1:])
     v = -u

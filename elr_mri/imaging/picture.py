@@ -15,7 +15,7 @@ from elr_mri.provenance import atomic
 
 #: Where the slices lie, RAS+ mm: sagittal x, coronal y, axial z; each meets the medial temporal lobe or the ventricles.
 PLANES_MM = ((0, (-26, 0, 26)), (1, (-60, -18, 14)), (2, (-22, 0, 24)))
-PIXEL_MM = 0.8
+PIXEL_MM = 1.0
 PICTURE_BOX_MM = ((-84.0, -118.0, -76.0), (84.0, 86.0, 92.0))
 OUTLINE, TISSUE = (255, 170, 40), (70, 200, 255)
 #: Template intensity (white matter is about 0.9, grey about 0.65) whose contour is drawn.

@@ -25,11 +25,11 @@ HIPPOCAMPAL_AXIS_MM = np.array(
     [(23, -38, 3), (24, -34, 0), (27, -30, -5), (28.5, -26, -9), (29.5, -22, -12), (29.5, -18, -14),
      (29, -14, -16), (27, -10, -17.5), (24, -6, -18)], dtype=float,
 )
-HIPPOCAMPAL_RADIUS_MM = 6.0
+HIPPOCAMPAL_RADIUS_MM = 7.0
 
 #: Centre and half axes of the right entorhinal ellipsoid; mm, MNI space.
-ENTORHINAL_CENTRE_MM = np.array([22.0, -8.0, -30.0])
-ENTORHINAL_HALF_AXES_MM = np.array([8.0, 12.0, 7.0])
+ENTORHINAL_CENTRE_MM = np.array([22.5, -5.0, -30.0])
+ENTORHINAL_HALF_AXES_MM = np.array([9.0, 13.0, 8.5])
 
 #: The box of the lateral ventricles; mm, MNI space, |x| counted from the midline.
 VENTRICLE_BOX_MM = ((0, 38), (-50, 40), (-4, 32))
