@@ -221,6 +221,25 @@ def report(
     )
 
 
+@app.command(
+    name="predict-scan",
+    epilog="Example: `elr-mri predict-scan scan.nii.gz --model results/learning/wide-age-elr/seed-0 --age 72 --out one_scan`",
+)
+def predict_scan(
+    scan: Annotated[Path, typer.Argument(help="A T1-weighted scan: NIfTI, MGZ, or a folder of one DICOM series.")],
+    model: Annotated[Path, typer.Option(help="A model folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page, the JSON and the registered scan.")],
+    age: Annotated[float | None, typer.Option(help="Age at the scan in years.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="model.json of the volume baseline, for percentiles.")] = None,
+) -> None:
+    """Predict one scan: probabilities, hippocampal volumes with percentiles, the registration picture, one page."""
+    from elr_mri.onescan import predict_scan as run
+
+    told = run(scan, model_dir=model, age_years=age, out_dir=out, baseline_path=baseline)
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in told["probabilities"].items())
+    print(f"{scan}: {shares}; quality control: {told['status']}; the page: {out / 'report.html'}")
+
+
 def main() -> None:
     """Run the command line; turn bad input into one line and exit status 2."""
     try:

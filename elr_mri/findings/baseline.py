@@ -25,8 +25,9 @@ from elr_mri.findings.metrics import score
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES, SPLIT, join_splits, read_scans
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["baseline"]
 MODEL = "volumes"
 ICV = "intracranial"
 HIPPOCAMPI = ("hippocampus_left", "hippocampus_right")

@@ -23,8 +23,9 @@ from elr_mri.findings.metrics import METRICS, confusion, score
 from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
 from elr_mri.scans.table import CLASSES, SPLITS
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["evaluate"]
 #: The splits of the main table: subjects that no training or choice has seen.
 UNSEEN = ("test", "external")
 #: The talk's columns.

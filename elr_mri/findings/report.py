@@ -20,8 +20,9 @@ from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
 from elr_mri.scans.table import EXCLUSIONS, read_scans
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["report"]
 CLASS_METRICS = ("auc_cn", "auc_mci", "auc_ad")
 #: Failed scans that the page lists by name; all are counted, and all are in pack/status.tsv.
 MAX_LISTED = 40

@@ -58,7 +58,7 @@ def bias_field(
     log_field -= log_field[share > 0.5].mean()
     step = np.linalg.inv(coarse_affine) @ affine
     return np.exp(ndimage.affine_transform(
-        log_field.astype(np.float32), np.diag(step[:3, :3]), step[:3, 3], output_shape=volume.shape, order=1, mode="nearest",
+        log_field.astype(np.float32), step[:3, :3], step[:3, 3], output_shape=volume.shape, order=1, mode="nearest",
     ))
 
 

@@ -26,7 +26,7 @@ from elr_mri.imaging.batch import STATES
 from elr_mri.imaging.labels import VOLUMES
 from elr_mri.imaging.measure import ROI
 from elr_mri.imaging.register import MAX_INTENSITY
-from elr_mri.provenance import atomic, digest_file, digest_json, read_json, record, write_json
+from elr_mri.provenance import atomic, digest_file, digest_json, read_json, record, sidecar, write_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import read_scans
 from elr_mri.stages import VERSIONS
@@ -135,9 +135,20 @@ def pack(
         "version": CACHE_VERSION, "space": settings.space, "template": first["template"], "affine": affine.tolist(),
         "spacing_mm": float(abs(affine[0, 0])), "shape": list(shape), "dtype": settings.dtype,
         "intensity": {"white_matter": 1.0, "maximum": MAX_INTENSITY, **MAPPINGS[settings.dtype]}, "sources": sources,
+        "settings": _settings_of(kept[0], folders),
     })
     inputs = {"scans": digest_file(scans_path), "sources": digest_json(sources)}
     record(out_dir / "volumes.npy", step="pack", version=VERSION, inputs=inputs, settings=settings, n_scans=len(kept))
+
+
+def _settings_of(scan_id: str, folders: dict[str, Path]) -> dict[str, Any]:
+    """How the scans were prepared: the sections of the three steps, so that one more scan can be prepared alike."""
+    files = {
+        "convert": f"{scan_id}_T1w.nii.gz",
+        "register": read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")["files"]["affine_image"],
+        "measure": f"{scan_id}_volumes.tsv",
+    }
+    return {step: read_json(sidecar(folders[step] / scan_id / name))["settings"] for step, name in files.items()}
 
 
 def volume_path(register_dir: Path, scan_id: str, space: str) -> Path:

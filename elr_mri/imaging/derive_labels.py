@@ -37,7 +37,7 @@ ENTORHINAL_AREAS = (28, 34)
 ENTORHINAL_FRONT_MM, ENTORHINAL_TOP_MM = -10.0, -20.0
 
 #: Template intensity (0 to 1): below is fluid, above is white matter.
-FLUID, WHITE = 0.55, 0.85
+FLUID, WHITE = 0.60, 0.78
 
 SETTINGS = Register(
     affine_spacing_mm=3.0, syn_spacing_mm=2.0, syn_iterations=(30, 25, 20), detail_spacing_mm=1.0, detail_iterations=30,

@@ -78,7 +78,7 @@ def read_affine(path: Path) -> np.ndarray:
         content = io.loadmat(path)
         numbers = content[next(key for key in content if key.startswith(("AffineTransform", "MatrixOffset")))].ravel()
         centre = content["fixed"].ravel()
-    except (OSError, ValueError, StopIteration, KeyError) as problem:
+    except (OSError, ValueError, StopIteration, KeyError, io.matlab.MatReadError) as problem:
         raise BadInput(
             expected="an affine transform of ITK", got=str(problem), where=str(path), fix="Run `elr-mri register` again.",
         ) from problem

@@ -23,8 +23,9 @@ from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_mod
 from elr_mri.learning.dataset import ScanSet, centred, read_scan_set
 from elr_mri.provenance import atomic, digest_file, record
 from elr_mri.scans.table import CLASSES
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["explain"]
 
 
 def explain(

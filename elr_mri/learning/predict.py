@@ -15,8 +15,9 @@ from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_fact
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.provenance import digest_file, record
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["predict"]
 
 
 def predict(

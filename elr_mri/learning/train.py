@@ -32,8 +32,9 @@ from elr_mri.learning.predict import scan_logits
 from elr_mri.learning.resume import load_state, save_state
 from elr_mri.provenance import atomic, digest_file, digest_json, record
 from elr_mri.scans.table import CLASSES
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["train"]
 
 
 def train(
@@ -267,7 +268,7 @@ def _write(
         "network": run.network,
         "preprocessing": {
             "standardise": settings.standardise,
-            **{key: meta.get(key) for key in (*GRID_KEYS, "spacing_mm", "dtype")},
+            **{key: meta.get(key) for key in (*GRID_KEYS, "spacing_mm", "dtype", "settings")},
         },
         "trained_on": {
             "cohorts": sorted(table["cohort"].unique()),

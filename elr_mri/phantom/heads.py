@@ -6,10 +6,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.processing import resample_from_to
+from nibabel.processing import resample_from_to, resample_to_output
 
 from elr_mri import config
-from elr_mri.imaging.template import HEAD_IMAGE, HEAD_MASK
+from elr_mri.errors import BadInput
+from elr_mri.imaging.register import align
+from elr_mri.imaging.template import HEAD_IMAGE, HEAD_MASK, MNI, brain_template
+from elr_mri.imaging.transforms import to_template
+from elr_mri.imaging.warp import inverse
 from elr_mri.phantom.anatomy import Anatomy, planted_regions
 
 
@@ -20,10 +24,10 @@ def files(source: str | config.Anatomy) -> list[Path]:
     return [HEAD_IMAGE, HEAD_MASK]
 
 
-def load(source: str | config.Anatomy, work_dir: Path) -> Anatomy:
-    """Load one anatomy; a real scan is registered to MNI space first (files in `work_dir`), to know where its regions lie."""
+def load(source: str | config.Anatomy) -> Anatomy:
+    """Load one anatomy; a real scan is registered to MNI space, to know where its regions lie."""
     if isinstance(source, config.Anatomy):
-        return _real(source, work_dir)
+        return _real(source)
     head, mask = nib.load(HEAD_IMAGE), nib.load(HEAD_MASK)
     image, brain = np.asarray(head.dataobj, dtype=np.float32), np.asarray(mask.dataobj) > 0
     return Anatomy("colin27", image, head.affine, brain, planted_regions(image, brain, coordinates_mm(head.affine, image.shape)))
@@ -33,3 +37,29 @@ def coordinates_mm(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarra
     """(3, X, Y, Z) float32 coordinates of an axis-aligned image."""
     axes = [affine[k, 3] + affine[k, k] * np.arange(n, dtype=np.float32) for k, n in enumerate(shape)]
     return np.stack(np.meshgrid(*axes, indexing="ij"))
+
+
+def _real(source: config.Anatomy) -> Anatomy:
+    """A real scan as an anatomy: on an axis-aligned 1 mm grid, its regions found through its registration to MNI space."""
+    image = resample_to_output(_read(source.image), (1, 1, 1), order=1)
+    volume, affine = np.asarray(image.dataobj, dtype=np.float32), image.affine
+    found = align(volume, affine, brain_template(MNI), config.Register())
+    mni_mm = to_template(coordinates_mm(affine, volume.shape), found.matrix, inverse(found.warp))
+    labels = None
+    if source.labels is not None:
+        labels = np.asarray(resample_from_to(_read(source.labels), image, order=0).dataobj).astype(np.int16)
+    name = Path(source.image).name.split(".")[0]
+    return Anatomy(name, np.clip(volume, 0, None), affine, found.mask, planted_regions(volume, found.mask, mni_mm), labels)
+
+
+def _read(name: str) -> nib.spatialimages.SpatialImage:
+    """A 3-D image; raises `BadInput` where it is absent or not one."""
+    try:
+        image = nib.squeeze_image(nib.load(name))
+    except (OSError, nib.filebasedimages.ImageFileError) as problem:
+        raise BadInput(
+            expected="a readable image", got=str(problem), where=f"phantom.anatomies, {name}", fix="Check the path."
+        ) from problem
+    if image.ndim != 3:
+        raise BadInput(expected="a 3-D image", got=f"{image.ndim}-D", where=f"phantom.anatomies, {name}", fix="Name one volume.")
+    return image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from elr_mri import provenance
 from elr_mri.config import Phantom
@@ -17,8 +17,9 @@ from elr_mri.phantom import adni, heads, nacc
 from elr_mri.phantom.anatomy import Anatomy
 from elr_mri.phantom.scanner import Warp, carried_labels, render
 from elr_mri.phantom.subjects import Subject, Visit, draw_subjects
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["phantom"]
 #: The true warp is stored on every second voxel of the warp grid: it is smooth.
 WARP_STRIDE = 2
 
@@ -29,19 +30,24 @@ def phantom(settings: Phantom, out_dir: Path | str) -> None:
     """Write `ADNI/`, `NACC/` and `truth/` into a folder.
 
     The truth is `truth/visits.tsv` (every visit: severity, true and given label, and for scans the file and the true
-    volumes in mm3) and `truth/warps/<cohort>_<id>_M<months>.npz` (see `write_warp`). Scans that are
-    already there for the same settings are kept, so an interrupted run continues.
+    volumes in mm3) and `truth/warps/<cohort>_<id>_M<months>.npz` (see `write_warp`). An interrupted run continues;
+    what another study left in the folder is removed.
     """
     out_dir = Path(out_dir)
     marker = out_dir / "study.json"
     if provenance.is_current(marker, step="phantom", version=VERSION, inputs=_inputs(settings), settings=settings):
         print(f"phantom: {out_dir} is up to date")
         return
+    _claim(out_dir, settings)
     subjects = draw_subjects(settings)
     jobs = [(settings, subject, visit, out_dir) for subject in subjects for visit in subject.visits if visit.scanned]
-    anatomies = [heads.load(source, out_dir / "truth" / "anatomies") for source in settings.anatomies]
+    anatomies = [heads.load(source) for source in settings.anatomies]
+    rows = []
     with ProcessPoolExecutor(settings.workers, initializer=_adopt, initargs=(anatomies,)) as pool:
-        rows = list(track(pool.map(_scan, jobs, chunksize=4), total=len(jobs), description="phantom scans"))
+        for row in pool.map(_scan, jobs, chunksize=4):
+            rows.append(row)
+            if len(rows) % 20 == 0 or len(rows) == len(jobs):
+                print(f"phantom: {len(rows)} of {len(jobs)} scans", flush=True)
     adni.write_tables(out_dir / "ADNI", [s for s in subjects if s.cohort == "ADNI"])
     if settings.n_external:
         nacc.write_tables(out_dir / "NACC", [s for s in subjects if s.cohort == "NACC"])
@@ -55,6 +61,17 @@ def phantom(settings: Phantom, out_dir: Path | str) -> None:
     print(f"phantom: {len(subjects)} subjects, {len(jobs)} scans in {out_dir}")
 
 
+def _claim(out_dir: Path, settings: Phantom) -> None:
+    """Make the folder this study's: keep what it has written before, remove another's."""
+    claim = {"version": VERSION, "inputs": _inputs(settings), "settings": settings.model_dump(mode="json", exclude={"workers"})}
+    begun = out_dir / "truth" / "begun.json"
+    if begun.exists() and provenance.read_json(begun) == claim:
+        return
+    for folder in ("ADNI", "NACC", "truth"):
+        shutil.rmtree(out_dir / folder, ignore_errors=True)
+    provenance.write_json(begun, claim)
+
+
 def _inputs(settings: Phantom) -> dict[str, str]:
     """Digests of the head images that phantoms are made from."""
     return {str(path): provenance.digest_file(path) for source in settings.anatomies for path in heads.files(source)}
@@ -66,26 +83,30 @@ def _adopt(anatomies: list[Anatomy]) -> None:
 
 
 def _scan(job: tuple[Phantom, Subject, Visit, Path]) -> dict[str, object]:
-    """Make one scan and its truth; returns its row of the truth table."""
+    """Make one scan and its truth, unless that is done; returns its row of the truth table."""
     settings, subject, visit, out_dir = job
+    name = adni.ptid(subject) if subject.cohort == "ADNI" else nacc.naccid(subject)
+    stem = f"{subject.cohort}_{name}_M{visit.months:03d}"
+    done = out_dir / "truth" / "scans" / f"{stem}.json"
+    if done.exists():
+        return provenance.read_json(done)
     anatomy = _anatomies[subject.anatomy]
     image, warp, volumes = render(settings, subject, visit, anatomy)
     broken = subject.index < settings.n_broken and visit.months == 0
     if broken:
         image = _noise_like(image, seed=[settings.seed, subject.index, 4])
-    if subject.cohort == "ADNI":
-        name, path = adni.ptid(subject), str(adni.write_image(out_dir / "ADNI", subject, visit, image))
-    else:
-        name, path = nacc.naccid(subject), nacc.write_image(out_dir / "NACC", subject, visit, image)
-    stem = f"{subject.cohort}_{name}_M{visit.months:03d}"
+    write_image = adni.write_image if subject.cohort == "ADNI" else nacc.write_image
+    path = write_image(out_dir / subject.cohort, subject, visit, image)
     write_warp(out_dir / "truth" / "warps" / f"{stem}.npz", warp, anatomy)
     if anatomy.labels is not None:
         with provenance.atomic(out_dir / "truth" / "labels" / f"{stem}_dseg.nii.gz") as draft:
             nib.save(carried_labels(warp, anatomy, image), draft)
-    return {
+    row = {
         "cohort": subject.cohort, "subject": name, "months": visit.months, "image": Path(path).relative_to(out_dir).as_posix(),
         "broken": broken, "anatomy": anatomy.name, **{f"{region}_mm3": volume for region, volume in volumes.items()},
     }
+    provenance.write_json(done, row)
+    return row
 
 
 def _noise_like(image: nib.Nifti1Image, seed: list[int]) -> nib.Nifti1Image:

@@ -13,8 +13,9 @@ import pandas as pd
 from elr_mri import provenance
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES, SPLIT, SPLITS, join_splits, read_scans
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["demographics"]
 
 DEMOGRAPHICS = Schema(
     name="demographics",

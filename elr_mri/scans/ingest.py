@@ -17,8 +17,9 @@ from elr_mri.scans import adni, bids, nacc, plain
 from elr_mri.scans.cohort import Found, mark
 from elr_mri.scans.duplicates import first_copies
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SCANS, VISITS
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["ingest"]
 
 _READERS = {"adni": adni.read, "nacc": nacc.read, "bids": bids.read, "tsv": plain.read}
 

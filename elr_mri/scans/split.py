@@ -18,8 +18,9 @@ import pandas as pd
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.scans.table import CLASSES, SPLIT, read_scans
+from elr_mri.stages import VERSIONS
 
-VERSION = 1
+VERSION = VERSIONS["split"]
 
 #: Age bands for stratification, in years.
 AGE_EDGES = (65.0, 70.0, 75.0, 80.0, 85.0)

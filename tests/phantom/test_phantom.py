@@ -28,7 +28,7 @@ def study(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def anatomy():
-    return heads.load("colin27", Path())
+    return heads.load("colin27")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(study, tmp_path):

@@ -7,6 +7,8 @@ PACKED = {
     "scans": SCANS / "ingest" / "scans.tsv",
     "splits": SCANS / "split" / "splits.tsv",
 }
+#: A study that trains on the CPU takes no GPU slot, so its models train side by side.
+GPU = 0 if config.get("train", {}).get("device") == "cpu" else 1
 MODEL = LEARNING / "{slug}" / "seed-{seed}"
 
 
@@ -19,11 +21,11 @@ rule train:
         history=MODEL / "history.tsv",
     params:
         config=train_section,
-        folder=MODEL,
+        folder=str(MODEL),
         version=VERSIONS["train"],
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=4000,
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
@@ -43,7 +45,7 @@ rule predict:
         config=section("predict"),
         version=VERSIONS["predict"],
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=4000,
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "predict" / "{slug}_seed-{seed}.log",
@@ -64,7 +66,7 @@ rule explain:
         config=section("explain"),
         version=VERSIONS["explain"],
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=4000,
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "explain" / "{slug}.log",
