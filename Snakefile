@@ -10,7 +10,10 @@ scans, imaging, learning, findings. A rule names files; `python -m elr_mri <step
     snakemake --cores 8 --use-conda --configfile config/adni_nacc.yaml    a real study
 """
 
-configfile: "config/config.yaml"
+# Snakemake would merge a given --configfile into the default one, and a real study would inherit the phantom's keys.
+if not workflow.config_settings.configfiles:
+
+    configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -14,16 +14,25 @@ import typer
 from elr_mri import config
 from elr_mri.errors import BadInput
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
-                  help="From T1-weighted MRI to calibrated CN / MCI / AD predictions, with the evidence for them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="From T1-weighted MRI to calibrated CN / MCI / AD predictions, with the evidence for them.",
+)
 
-Config = Annotated[str, typer.Option("--config", help="A study's YAML file (the step takes its own section), or that section as JSON.")]
+Config = Annotated[
+    str, typer.Option("--config", help="A study's YAML file (the step takes its own section), or that section as JSON.")
+]
 Output = Annotated[Path, typer.Option("--output", help="Where the result goes.")]
 Scans = Annotated[Path, typer.Option("--scans", help="The scan table, scans.tsv.")]
 Splits = Annotated[Path, typer.Option("--splits", help="The split table, splits.tsv.")]
 Packed = Annotated[Path, typer.Option("--packed", help="The cache folder that `pack` wrote.")]
 Batch = Annotated[str, typer.Option("--batch", help="Which batch of scans; see --batches.")]
-Batches = Annotated[int, typer.Option("--batches", help="Number of batches; 0: every scan is its own batch, named by its id.")]
+Batches = Annotated[
+    int, typer.Option("--batches", help="Number of batches; 0: every scan is its own batch, named by its id.")
+]
 DEFAULTS = "{}"
 
 
@@ -35,7 +44,9 @@ def phantom(output: Output, config_: Config = DEFAULTS) -> None:
     run(config.section(config.Phantom, "phantom", config_), output)
 
 
-@app.command(epilog="Example: `elr-mri ingest --cohorts config/adni_nacc.yaml --config config/adni_nacc.yaml --output results/scans/ingest`")
+@app.command(
+    epilog="Example: `elr-mri ingest --cohorts config/adni_nacc.yaml --config config/adni_nacc.yaml --output results/scans/ingest`"
+)
 def ingest(
     cohorts: Annotated[str, typer.Option(help="The `cohorts` of a study: its YAML file, or the list as JSON.")],
     output: Output,
@@ -47,11 +58,15 @@ def ingest(
     run(config.cohorts(cohorts), config.section(config.Ingest, "ingest", config_), output)
 
 
-@app.command(epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --output splits.tsv`")
+@app.command(
+    epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --output splits.tsv`"
+)
 def split(
     scans: Scans,
     output: Output,
-    external: Annotated[list[str] | None, typer.Option(help="A cohort that is only tested on; may be repeated.")] = None,
+    external: Annotated[
+        list[str] | None, typer.Option(help="A cohort that is only tested on; may be repeated.")
+    ] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Divide subjects into train, val and test; prove that nobody stands in two."""
@@ -68,7 +83,9 @@ def demographics(scans: Scans, splits: Splits, output: Output) -> None:
     run(scans, splits, output)
 
 
-@app.command(epilog="Example: `elr-mri convert --scans scans.tsv --batch 003 --batches 12 --output results/imaging/convert`")
+@app.command(
+    epilog="Example: `elr-mri convert --scans scans.tsv --batch 003 --batches 12 --output results/imaging/convert`"
+)
 def convert(scans: Scans, batch: Batch, output: Output, batches: Batches = 0, config_: Config = DEFAULTS) -> None:
     """Bring native scans (NIfTI, MGZ, DICOM, zip members) to RAS+ NIfTI."""
     from elr_mri.imaging.convert import convert as run
@@ -76,7 +93,9 @@ def convert(scans: Scans, batch: Batch, output: Output, batches: Batches = 0, co
     run(scans, batch, batches, config.section(config.Convert, "convert", config_), output)
 
 
-@app.command(epilog="Example: `elr-mri register --scans scans.tsv --converted results/imaging/convert --batch 003 --batches 12 --output results/imaging/register`")
+@app.command(
+    epilog="Example: `elr-mri register --scans scans.tsv --converted results/imaging/convert --batch 003 --batches 12 --output results/imaging/register`"
+)
 def register(
     scans: Scans,
     converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
@@ -91,7 +110,9 @@ def register(
     run(scans, converted, batch, batches, config.section(config.Register, "register", config_), output)
 
 
-@app.command(epilog="Example: `elr-mri measure --scans scans.tsv --registered results/imaging/register --batch 003 --batches 12 --output results/imaging/measure`")
+@app.command(
+    epilog="Example: `elr-mri measure --scans scans.tsv --registered results/imaging/register --batch 003 --batches 12 --output results/imaging/measure`"
+)
 def measure(
     scans: Scans,
     registered: Annotated[Path, typer.Option(help="The folder that `register` wrote.")],
@@ -106,7 +127,9 @@ def measure(
     run(scans, registered, batch, batches, config.section(config.Measure, "measure", config_), output)
 
 
-@app.command(epilog="Example: `elr-mri pack --scans scans.tsv --converted DIR --registered DIR --measured DIR --output results/imaging/pack`")
+@app.command(
+    epilog="Example: `elr-mri pack --scans scans.tsv --converted DIR --registered DIR --measured DIR --output results/imaging/pack`"
+)
 def pack(
     scans: Scans,
     converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
@@ -121,7 +144,9 @@ def pack(
     run(scans, converted, registered, measured, config.section(config.Pack, "pack", config_), output)
 
 
-@app.command(epilog="Example: `elr-mri train --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --model wide-age-elr --config config/config.yaml --output results/learning/wide-age-elr/seed-0`")
+@app.command(
+    epilog="Example: `elr-mri train --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --model wide-age-elr --config config/config.yaml --output results/learning/wide-age-elr/seed-0`"
+)
 def train(
     packed: Packed,
     scans: Scans,
@@ -130,7 +155,9 @@ def train(
     config_: Config,
     output: Output,
     seed: int = 0,
-    restart: Annotated[bool, typer.Option(help="Start anew where a checkpoint of other settings or data is found.")] = False,
+    restart: Annotated[
+        bool, typer.Option(help="Start anew where a checkpoint of other settings or data is found.")
+    ] = False,
 ) -> None:
     """Train one network; killed at any moment, the same command continues."""
     from elr_mri.learning.train import train as run
@@ -139,7 +166,9 @@ def train(
     run(packed, scans, splits, settings, slug=model, seed=seed, out_dir=output, restart_if_changed=restart)
 
 
-@app.command(epilog="Example: `elr-mri predict --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output predictions.tsv`")
+@app.command(
+    epilog="Example: `elr-mri predict --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output predictions.tsv`"
+)
 def predict(
     model: Annotated[Path, typer.Option(help="A model folder.")],
     packed: Packed,
@@ -154,7 +183,9 @@ def predict(
     run(model, packed, scans, splits, config.section(config.Predict, "predict", config_), output=output)
 
 
-@app.command(epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`")
+@app.command(
+    epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`"
+)
 def explain(
     model: Annotated[Path, typer.Option(help="A model folder.")],
     packed: Packed,
@@ -169,7 +200,9 @@ def explain(
     run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output_dir=output)
 
 
-@app.command(epilog="Example: `elr-mri baseline --rois results/imaging/pack/roi_volumes.tsv --scans scans.tsv --splits splits.tsv --output results/findings/baseline`")
+@app.command(
+    epilog="Example: `elr-mri baseline --rois results/imaging/pack/roi_volumes.tsv --scans scans.tsv --splits splits.tsv --output results/findings/baseline`"
+)
 def baseline(
     rois: Annotated[Path, typer.Option(help="roi_volumes.tsv, as `pack` wrote it.")],
     scans: Scans,
@@ -196,12 +229,16 @@ def evaluate(
     run(prediction_paths=predictions, settings=config.section(config.Evaluate, "evaluate", config_), out_dir=output)
 
 
-@app.command(epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`")
+@app.command(
+    epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`"
+)
 def report(
     tables: Annotated[Path, typer.Option(help="The tables that `evaluate` wrote.")],
     scans: Scans,
     packed: Packed,
-    study: Annotated[str, typer.Option(help="The whole study's config: its YAML file, or JSON. The report tells what was run.")],
+    study: Annotated[
+        str, typer.Option(help="The whole study's config: its YAML file, or JSON. The report tells what was run.")
+    ],
     figures: Annotated[Path, typer.Option(help="Folder for every figure as PNG and SVG.")],
     output: Output,
     exclusions: Annotated[Path | None, typer.Option(help="exclusions.tsv of `ingest`.")] = None,
@@ -215,9 +252,18 @@ def report(
     from elr_mri.findings.report import report as run
 
     run(
-        tables_dir=tables, scans_path=scans, pack_dir=packed, settings=config.section(config.Report, "report", config_),
-        study=config.study(study), page_path=output, figures_dir=figures, exclusions_path=exclusions,
-        demographics_path=demographics, register_dir=registered, model_dirs=model or [], explain_dir=explained,
+        tables_dir=tables,
+        scans_path=scans,
+        pack_dir=packed,
+        settings=config.section(config.Report, "report", config_),
+        study=config.study(study),
+        page_path=output,
+        figures_dir=figures,
+        exclusions_path=exclusions,
+        demographics_path=demographics,
+        register_dir=registered,
+        model_dirs=model or [],
+        explain_dir=explained,
     )
 
 

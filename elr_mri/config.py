@@ -115,7 +115,6 @@ class Register(Section):
     detail_spacing_mm: Positive = 1.5
     detail_iterations: Annotated[int, Field(ge=0)] = 20
     write_syn: bool = False
-    seed: int = 0
 
 
 class Measure(Section):
@@ -147,7 +146,10 @@ class Elr(Section):
 
 
 class Model(Section):
-    """One trained model: a network and what is varied between the models of a study."""
+    """One trained model: a network and what is varied between the models of a study.
+
+    `epochs` and `learning_rate` go before those of `train`, for a network that needs its own.
+    """
 
     network: Literal["wide", "wide-paper", "resnet18", "alexnet"]
     width: Annotated[int, Field(ge=1)] = 8
@@ -155,6 +157,8 @@ class Model(Section):
     age: Literal["none", "sinusoid", "scalar"] = "none"
     first_pool: bool = True
     elr: Elr | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Positive | None = None
 
 
 class Train(Section):
@@ -179,6 +183,18 @@ class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     select: Literal["best", "last"] = "best"
     device: str = "auto"
+
+    def of(self, slug: str) -> Train:
+        """The recipe of one model: its own epochs and learning rate where it has them."""
+        if slug not in self.models:
+            raise BadInput(
+                expected=f"a model among {', '.join(self.models) or '(none)'}",
+                got=repr(slug),
+                where="train.models",
+                fix="Choose one.",
+            )
+        own = self.models[slug].model_dump(include={"epochs", "learning_rate"}, exclude_none=True)
+        return self.model_copy(update=own)
 
 
 class Predict(Section):
@@ -249,11 +265,15 @@ def parse(model: type[T], content: Any, *, where: str) -> T:
             known = _known_keys(model, fault["loc"][:-1])
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0)
             raise BadInput(
-                expected="a known key", got=repr(key), where=where, fix=f"Did you mean {near[0]!r}?" if near else "Remove it.",
+                expected="a known key",
+                got=repr(key),
+                where=where,
+                fix=f"Did you mean {near[0]!r}?" if near else "Remove it.",
             ) from problem
         raise BadInput(
             expected=fault["msg"][0].lower() + fault["msg"][1:],
-            got="nothing" if fault["type"] == "missing" else reprlib.repr(fault["input"]), where=f"{where}, key {key}",
+            got="nothing" if fault["type"] == "missing" else reprlib.repr(fault["input"]),
+            where=f"{where}, key {key}",
             fix="See config/README.md for every key.",
         ) from problem
 
@@ -285,13 +305,20 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise BadInput(expected="a readable config file", got=problem.strerror or "nothing", where=str(path), fix="Check the path.") from problem
+        raise BadInput(
+            expected="a readable config file", got=problem.strerror or "nothing", where=str(path), fix="Check the path."
+        ) from problem
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise BadInput(
-            expected="valid YAML in UTF-8", got=str(problem), where=str(path), fix="Correct the syntax.",
+            expected="valid YAML in UTF-8",
+            got=str(problem),
+            where=str(path),
+            fix="Correct the syntax.",
         ) from problem
     if not isinstance(content, dict):
-        raise BadInput(expected="a mapping of sections", got=type(content).__name__, where=str(path), fix="See config/config.yaml.")
+        raise BadInput(
+            expected="a mapping of sections", got=type(content).__name__, where=str(path), fix="See config/config.yaml."
+        )
     return content
 
 
@@ -310,7 +337,9 @@ def _inline(source: str, *, where: str) -> Any:
     try:
         return json.loads(source)
     except json.JSONDecodeError as problem:
-        raise BadInput(expected="valid JSON", got=str(problem), where=where, fix="Check quotes and brackets.") from problem
+        raise BadInput(
+            expected="valid JSON", got=str(problem), where=where, fix="Check quotes and brackets."
+        ) from problem
 
 
 def study(source: str) -> Study:

@@ -26,7 +26,12 @@ SCAN_ID = "scan"
 
 
 def predict_scan(
-    scan: Path | str, *, model_dir: Path | str, age_years: float | None, out_dir: Path | str, baseline_path: Path | str | None = None
+    scan: Path | str,
+    *,
+    model_dir: Path | str,
+    age_years: float | None,
+    out_dir: Path | str,
+    baseline_path: Path | str | None = None,
 ) -> dict[str, Any]:
     """Predict one scan and write what a reader needs to judge the prediction.
 
@@ -69,16 +74,26 @@ def predict_scan(
     }
     write_json(out_dir / "prediction.json", told)
     picture = out_dir / SCAN_ID / registered["files"]["picture"]
-    write_text(out_dir / "report.html", render("onescan.html.j2", {**told, "title": f"{told['scan']}: one scan", "picture": photo(picture)}))
+    write_text(
+        out_dir / "report.html",
+        render("onescan.html.j2", {**told, "title": f"{told['scan']}: one scan", "picture": photo(picture)}),
+    )
     return told
 
 
 def _check_age(facts: Mapping[str, Any], age_years: float | None) -> None:
     """Refuse a missing or impossible age where the model needs one."""
     if age_years is None and facts["network"]["age"] != "none":
-        raise BadInput(expected="an age", got="none", where="--age", fix=f"The model {facts['slug']} encodes age: give it in years.")
+        raise BadInput(
+            expected="an age",
+            got="none",
+            where="--age",
+            fix=f"The model {facts['slug']} encodes age: give it in years.",
+        )
     if age_years is not None and not 18 <= age_years < 120:
-        raise BadInput(expected="an age of 18 to 119 years", got=f"{age_years:g}", where="--age", fix="Give the age at the scan.")
+        raise BadInput(
+            expected="an age of 18 to 119 years", got=f"{age_years:g}", where="--age", fix="Give the age at the scan."
+        )
 
 
 def _prepare(scan: str, settings: Mapping[str, Any], out_dir: Path, told: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +112,9 @@ def _prepare(scan: str, settings: Mapping[str, Any], out_dir: Path, told: dict[s
 def _refusal(out_dir: Path, told: dict[str, Any], scan: str, reason: str) -> BadInput:
     write_json(out_dir / "prediction.json", {**told, "status": "fail", "reasons": [reason]})
     return BadInput(
-        expected="a T1-weighted scan of a whole human head or brain", got=reason, where=scan,
+        expected="a T1-weighted scan of a whole human head or brain",
+        got=reason,
+        where=scan,
         fix=f"Look at the pictures in {out_dir}; no prediction is made from a scan that fails quality control.",
     )
 
@@ -117,7 +134,9 @@ def _baseline_of(model_dir: Path) -> Path:
     return model_dir.resolve().parents[2] / "findings" / "baseline" / "model.json"
 
 
-def _percentiles(baseline_path: Path | str, volumes_mm3: Mapping[str, float], age_years: float | None) -> dict[str, float]:
+def _percentiles(
+    baseline_path: Path | str, volumes_mm3: Mapping[str, float], age_years: float | None
+) -> dict[str, float]:
     """Percentiles of the hippocampi among controls of that age; empty without an age or a reference."""
     if age_years is None or not Path(baseline_path).is_file():
         return {}

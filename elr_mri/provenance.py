@@ -86,7 +86,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def record(output: Path | str, *, step: str, version: int, inputs: Mapping[str, str], settings: Any, **facts: Any) -> None:
+def record(
+    output: Path | str, *, step: str, version: int, inputs: Mapping[str, str], settings: Any, **facts: Any
+) -> None:
     """Write `<output>.json`: how `output` was made.
 
     Parameters

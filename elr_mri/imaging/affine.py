@@ -48,16 +48,24 @@ def register_affine(fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: n
     return _schedule(fixed, grid, moving, affine, best, FINE)
 
 
-def local_similarity(fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
-    """Local correlation under a map, in cubes of 70 mm: unlike the global one it is not led by bright fat (measured on a head
-    with large ventricles, where the global one preferred a pitch wrong by 30°)."""
+def local_similarity(
+    fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray, matrix: np.ndarray
+) -> float:
+    """Local correlation under a map, in cubes of 70 mm: unlike the global one it is not led by bright fat (measured on
+    a head with large ventricles, where the global one preferred a pitch wrong by 30°)."""
     coarse = regrid(grid, SEARCH_SPACING_MM)
     pair = pull(fixed, grid.affine, coarse), pull(moving, affine, coarse, matrix)
     return similarity(*(normalise_locally(volume, radius=3) for volume in pair))
 
 
 def polish(
-    fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray, start: np.ndarray, *, spacing_mm: float,
+    fixed: np.ndarray,
+    grid: Grid,
+    moving: np.ndarray,
+    affine: np.ndarray,
+    start: np.ndarray,
+    *,
+    spacing_mm: float,
 ) -> np.ndarray:
     """A near map made exact: Gauss–Newton at twice `spacing_mm`, then at `spacing_mm`."""
     schedule = ((2 * spacing_mm, 6 * spacing_mm, 6, False), (spacing_mm, 4 * spacing_mm, 6, False))
@@ -66,11 +74,24 @@ def polish(
 
 
 def _schedule(
-    fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray, matrix: np.ndarray, schedule: tuple,
+    fixed: np.ndarray,
+    grid: Grid,
+    moving: np.ndarray,
+    affine: np.ndarray,
+    matrix: np.ndarray,
+    schedule: tuple,
 ) -> np.ndarray:
     for spacing_mm, window_mm, iterations, rigid in schedule:
         matrix = refine(
-            fixed, grid, moving, affine, matrix, spacing_mm=spacing_mm, window_mm=window_mm, iterations=iterations, rigid=rigid,
+            fixed,
+            grid,
+            moving,
+            affine,
+            matrix,
+            spacing_mm=spacing_mm,
+            window_mm=window_mm,
+            iterations=iterations,
+            rigid=rigid,
         )
     return matrix
 
@@ -91,7 +112,8 @@ def centre_of_mass(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def poses(fixed_centre: np.ndarray, moving_centre: np.ndarray) -> list[np.ndarray]:
-    """Rigid maps, template to native mm, that carry one centre to the other, turned and shifted in every way of the search."""
+    """Rigid maps, template to native mm, that carry one centre to the other, turned and shifted in every way of the
+    search."""
     found = []
     for pitch, roll, yaw, shift in itertools.product(PITCHES, ROLLS, YAWS, SHIFTS_MM):
         matrix = np.eye(4)
@@ -129,12 +151,21 @@ def _apart(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def refine(
-    fixed: np.ndarray, grid: Grid, moving: np.ndarray, affine: np.ndarray, start: np.ndarray,
-    *, spacing_mm: float, window_mm: float, iterations: int, rigid: bool = False,
+    fixed: np.ndarray,
+    grid: Grid,
+    moving: np.ndarray,
+    affine: np.ndarray,
+    start: np.ndarray,
+    *,
+    spacing_mm: float,
+    window_mm: float,
+    iterations: int,
+    rigid: bool = False,
 ) -> np.ndarray:
     """Gauss–Newton from `start` on a grid of `spacing_mm`; the best map met, by local correlation.
 
-    Both images are locally normalised in cubes of half-width `window_mm`: wide cubes catch far, narrow ones fit exactly.
+    Both images are locally normalised in cubes of half-width `window_mm`: wide cubes catch far, narrow ones fit
+    exactly.
     """
     coarse = regrid(grid, spacing_mm)
     radius = max(1, round(window_mm / spacing_mm))
@@ -155,7 +186,9 @@ def refine(
     return best[1]
 
 
-def _motion(slope: np.ndarray, difference: np.ndarray, basis: np.ndarray, centre: np.ndarray, *, rigid: bool) -> np.ndarray:
+def _motion(
+    slope: np.ndarray, difference: np.ndarray, basis: np.ndarray, centre: np.ndarray, *, rigid: bool
+) -> np.ndarray:
     """The small motion of the template (4, 4) that lowers the squared difference most, to first order.
 
     slope : (3, n) per mm; basis : (4, n), template points about `centre` in units of 100 mm, and ones.

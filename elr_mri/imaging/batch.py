@@ -29,7 +29,9 @@ def members(scans_path: Path | str, batch: str, batches: int) -> pd.DataFrame:
     mine = scans[[batch_of(scan_id, batches) == batch for scan_id in scans["scan_id"]]]
     if mine.empty:
         raise BadInput(
-            expected=f"a batch that holds scans, of {batches or len(scans)}", got=repr(batch), where=str(scans_path),
+            expected=f"a batch that holds scans, of {batches or len(scans)}",
+            got=repr(batch),
+            where=str(scans_path),
             fix="Give --batches as it was when the batch was named; with 0 the batch is a scan_id.",
         )
     return mine
@@ -46,5 +48,8 @@ def run(scans: pd.DataFrame, step: str, one: Callable[[pd.Series], dict], table:
         told = one(row)
         rows.append({key: told[key] for key in ("scan_id", "status", "reason")})
         words = f" ({told['reason']})" if told["reason"] else ""
-        print(f"{step} {k}/{len(scans)} {row.scan_id}: {told['status']}{words}, {time.perf_counter() - began:.1f} s", flush=True)
+        print(
+            f"{step} {k}/{len(scans)} {row.scan_id}: {told['status']}{words}, {time.perf_counter() - began:.1f} s",
+            flush=True,
+        )
     STATUS.write(pd.DataFrame(rows), table)

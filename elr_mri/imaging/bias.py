@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # before ANTs loads: one thread gives the same bits every time
+# Before ANTs loads: one thread gives the same bits every time.
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
-import ants  # noqa: E402
+import ants
 import numpy as np
 from scipy import ndimage
 
@@ -21,13 +22,20 @@ def to_ants(volume: np.ndarray, grid: Grid) -> ants.ANTsImage:
     """An ANTs image (LPS+) of a volume on a RAS+ grid."""
     lps = LPS @ grid.affine
     return ants.from_numpy(
-        np.ascontiguousarray(volume, dtype=np.float32), origin=list(lps[:3, 3]), spacing=list(grid.spacing_mm),
+        np.ascontiguousarray(volume, dtype=np.float32),
+        origin=list(lps[:3, 3]),
+        spacing=list(grid.spacing_mm),
         direction=lps[:3, :3] / grid.spacing_mm,
     )
 
 
 def bias_field(
-    volume: np.ndarray, affine: np.ndarray, mask: np.ndarray, *, spacing_mm: float, iterations: tuple[int, ...],
+    volume: np.ndarray,
+    affine: np.ndarray,
+    mask: np.ndarray,
+    *,
+    spacing_mm: float,
+    iterations: tuple[int, ...],
 ) -> np.ndarray:
     """The multiplicative field of `volume`, (X, Y, Z) float32, with mean log 0 in `mask`.
 
@@ -51,15 +59,25 @@ def bias_field(
     coarse = coarse / max(float(np.median(coarse[share > 0.5])), 1e-6)
     grid = Grid(coarse.shape, coarse_affine)
     field = ants.n4_bias_field_correction(
-        to_ants(coarse, grid), mask=to_ants((share > 0.5).astype(np.float32), grid), shrink_factor=1,
-        convergence={"iters": list(iterations), "tol": 1e-6}, return_bias_field=True,
+        to_ants(coarse, grid),
+        mask=to_ants((share > 0.5).astype(np.float32), grid),
+        shrink_factor=1,
+        convergence={"iters": list(iterations), "tol": 1e-6},
+        return_bias_field=True,
     ).numpy()
     log_field = np.log(np.clip(field, 0.2, 5))
     log_field -= log_field[share > 0.5].mean()
     step = np.linalg.inv(coarse_affine) @ affine
-    return np.exp(ndimage.affine_transform(
-        log_field.astype(np.float32), step[:3, :3], step[:3, 3], output_shape=volume.shape, order=1, mode="nearest",
-    ))
+    return np.exp(
+        ndimage.affine_transform(
+            log_field.astype(np.float32),
+            step[:3, :3],
+            step[:3, 3],
+            output_shape=volume.shape,
+            order=1,
+            mode="nearest",
+        )
+    )
 
 
 def _bounds(mask: np.ndarray, margin: int = 2) -> tuple[np.ndarray, np.ndarray]:

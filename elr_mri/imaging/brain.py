@@ -11,7 +11,6 @@ from scipy import ndimage
 from elr_mri.imaging.affine import register_affine
 from elr_mri.imaging.grids import Grid, box, coarsen
 from elr_mri.imaging.template import Template
-from elr_mri.imaging.transforms import Warp
 from elr_mri.imaging.warp import inverse, pyramid
 
 #: Litres of voxels well above zero that a bare brain has; a head has more (3 to 6).
@@ -41,14 +40,21 @@ def extract(head: Template, volume: np.ndarray, affine: np.ndarray, matrix: np.n
     """The brain mask (X, Y, Z) bool of a head whose map from the head template is `matrix`."""
     small, small_affine = coarsen(volume, affine, HEAD_SPACING_MM / 2)
     warp = pyramid(
-        head, small, small_affine, matrix, lambda mm: box(*HEAD_BOX_MM, mm),
-        spacing_mm=HEAD_SPACING_MM, iterations=HEAD_ITERATIONS,
+        head,
+        small,
+        small_affine,
+        matrix,
+        lambda mm: box(*HEAD_BOX_MM, mm),
+        spacing_mm=HEAD_SPACING_MM,
+        iterations=HEAD_ITERATIONS,
     )
     grid = box(*HEAD_BOX_MM, 2.5)
     fine = inverse(warp).onto(grid)
     mask = fine.carry(head.mask_on(grid))
     step = np.linalg.inv(grid.affine) @ np.linalg.inv(matrix) @ affine
-    native = ndimage.affine_transform(mask, step[:3, :3], step[:3, 3], output_shape=volume.shape, order=1, output=np.float32)
+    native = ndimage.affine_transform(
+        mask, step[:3, :3], step[:3, 3], output_shape=volume.shape, order=1, output=np.float32
+    )
     return largest(native > 0.5)
 
 

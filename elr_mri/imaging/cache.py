@@ -36,15 +36,24 @@ VERSION = VERSIONS["pack"]
 #: Version of the contract; a reader refuses another.
 CACHE_VERSION = 1
 
-INDEX = Schema(name="cache index", version=1, key=("scan_id",), columns=(Column("row", "integer", low=0), Column("scan_id")))
+INDEX = Schema(
+    name="cache index", version=1, key=("scan_id",), columns=(Column("row", "integer", low=0), Column("scan_id"))
+)
 ROI_TABLE = Schema(
-    name="ROI volume", version=1, key=("scan_id",),
+    name="ROI volume",
+    version=1,
+    key=("scan_id",),
     columns=(Column("scan_id"), *(Column(region, "number", low=0) for region in VOLUMES)),
 )
 STATUS = Schema(
-    name="scan status", version=1, key=("scan_id",),
+    name="scan status",
+    version=1,
+    key=("scan_id",),
     columns=(
-        Column("scan_id"), Column("step", required=False), Column("status", allowed=STATES), Column("reason", required=False),
+        Column("scan_id"),
+        Column("step", required=False),
+        Column("status", allowed=STATES),
+        Column("reason", required=False),
     ),
 )
 
@@ -58,7 +67,8 @@ MAPPINGS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """A packed cache: `volumes` (N, X, Y, Z) as stored, memory-mapped; `index` (row, scan_id); `meta` as in meta.json."""
+    """A packed cache: `volumes` (N, X, Y, Z) as stored, memory-mapped; `index` (row, scan_id); `meta` as in
+    meta.json."""
 
     volumes: np.ndarray
     index: pd.DataFrame
@@ -109,18 +119,29 @@ def decode(stored: np.ndarray) -> np.ndarray:
 
 
 def pack(
-    scans_path: Path | str, convert_dir: Path | str, register_dir: Path | str, measure_dir: Path | str, settings: Pack, out_dir: Path | str,
+    scans_path: Path | str,
+    convert_dir: Path | str,
+    register_dir: Path | str,
+    measure_dir: Path | str,
+    settings: Pack,
+    out_dir: Path | str,
 ) -> None:
-    """Gather what the per-scan steps wrote into a cache in `out_dir`; scans that failed are left out and told in status.tsv."""
+    """Gather what the per-scan steps wrote into a cache in `out_dir`; scans that failed are left out and told in
+    status.tsv."""
     scans, out_dir = read_scans(scans_path), Path(out_dir)
     folders = {"convert": Path(convert_dir), "register": Path(register_dir), "measure": Path(measure_dir)}
     states = pd.DataFrame([_state(scan_id, folders) for scan_id in scans["scan_id"]])
     kept = list(states.loc[states["status"] != "fail", "scan_id"])
-    print(f"pack {len(kept)} of {len(scans)} scans; {len(scans) - len(kept)} failed and are told in status.tsv", flush=True)
+    print(
+        f"pack {len(kept)} of {len(scans)} scans; {len(scans) - len(kept)} failed and are told in status.tsv",
+        flush=True,
+    )
     STATUS.write(states, out_dir / "status.tsv")
     if not kept:
         raise BadInput(
-            expected="at least one registered scan", got="only failures", where=str(register_dir),
+            expected="at least one registered scan",
+            got="only failures",
+            where=str(register_dir),
             fix=f"See {out_dir / 'status.tsv'} for the reason of every scan.",
         )
     paths = [volume_path(folders["register"], scan_id, settings.space) for scan_id in kept]
@@ -130,13 +151,24 @@ def pack(
     ROI_TABLE.write(rois, out_dir / "roi_volumes.tsv")
     first = read_json(folders["register"] / kept[0] / f"{kept[0]}_qc.json")
     shape = nib.load(paths[0]).shape
-    sources = {scan_id: read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")["sha256"] for scan_id in kept}
-    write_json(out_dir / "meta.json", {
-        "version": CACHE_VERSION, "space": settings.space, "template": first["template"], "affine": affine.tolist(),
-        "spacing_mm": float(abs(affine[0, 0])), "shape": list(shape), "dtype": settings.dtype,
-        "intensity": {"white_matter": 1.0, "maximum": MAX_INTENSITY, **MAPPINGS[settings.dtype]}, "sources": sources,
-        "settings": _settings_of(kept[0], folders),
-    })
+    sources = {
+        scan_id: read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")["sha256"] for scan_id in kept
+    }
+    write_json(
+        out_dir / "meta.json",
+        {
+            "version": CACHE_VERSION,
+            "space": settings.space,
+            "template": first["template"],
+            "affine": affine.tolist(),
+            "spacing_mm": float(abs(affine[0, 0])),
+            "shape": list(shape),
+            "dtype": settings.dtype,
+            "intensity": {"white_matter": 1.0, "maximum": MAX_INTENSITY, **MAPPINGS[settings.dtype]},
+            "sources": sources,
+            "settings": _settings_of(kept[0], folders),
+        },
+    )
     inputs = {"scans": digest_file(scans_path), "sources": digest_json(sources)}
     record(out_dir / "volumes.npy", step="pack", version=VERSION, inputs=inputs, settings=settings, n_scans=len(kept))
 
@@ -157,7 +189,9 @@ def volume_path(register_dir: Path, scan_id: str, space: str) -> Path:
     name = files.get(f"{space}_image")
     if name is None:
         raise BadInput(
-            expected=f"scans in {space} space", got="none written by register", where=str(register_dir),
+            expected=f"scans in {space} space",
+            got="none written by register",
+            where=str(register_dir),
             fix="Set `register.write_syn: true`, or `pack.space: affine`.",
         )
     return register_dir / scan_id / name
@@ -187,7 +221,12 @@ def _write_volumes(paths: Iterable[Path], settings: Pack, out: Path) -> np.ndarr
         for row, path in enumerate(paths):
             image = nib.load(path)
             if image.shape != first.shape or not np.allclose(image.affine, first.affine, atol=1e-4):
-                _refuse(path, f"the grid of {paths[0].name}", f"shape {image.shape}", "Remove the register folder and run it again.")
+                _refuse(
+                    path,
+                    f"the grid of {paths[0].name}",
+                    f"shape {image.shape}",
+                    "Remove the register folder and run it again.",
+                )
             array[row] = encode(np.asarray(image.dataobj, dtype=np.float32), settings.dtype)
         array.flush()
         del array

@@ -1,7 +1,7 @@
 """Native scans to RAS+ NIfTI: orientation and header questions are settled here, once.
 
-Reads NIfTI, MGZ, an image inside a zip (`archive.zip!member`) and DICOM folders (by dcm2niix). A scan that cannot be used
-is a result: status `fail` and the reason.
+Reads NIfTI, MGZ, an image inside a zip (`archive.zip!member`) and DICOM folders (by dcm2niix). A scan that cannot be
+used is a result: status `fail` and the reason.
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ VERSION = VERSIONS["convert"]
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
 #: What readers raise on a broken file (seen on truncated, mislabelled and empty files).
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, nib.filebasedimages.ImageFileError,
-              nib.spatialimages.HeaderDataError, KeyError)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    zipfile.BadZipFile,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    KeyError,
+)
 
 
 class Unusable(ValueError):
@@ -40,7 +48,9 @@ def convert(scans_path: Path | str, batch: str, batches: int, settings: Convert,
     """Convert every scan of a batch; writes `out_dir/<scan_id>/…` and `out_dir/batches/<batch>.tsv`."""
     scans, out_dir = batches_.members(scans_path, batch, batches), Path(out_dir)
     batches_.run(
-        scans, "convert", lambda row: convert_scan(row.image_path, out_dir / row.scan_id, row.scan_id, settings),
+        scans,
+        "convert",
+        lambda row: convert_scan(row.image_path, out_dir / row.scan_id, row.scan_id, settings),
         out_dir / "batches" / f"{batch}.tsv",
     )
 
@@ -77,7 +87,9 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
             nib.save(image, draft)
         volume = np.asarray(image.dataobj)
         told |= {
-            "sha256": digest_array(volume), "shape": list(volume.shape), "source_axes": "".join(axes),
+            "sha256": digest_array(volume),
+            "shape": list(volume.shape),
+            "source_axes": "".join(axes),
             "spacing_mm": [round(float(mm), 4) for mm in image.header.get_zooms()],
         }
         record(image_path, **provenance)
@@ -171,10 +183,12 @@ def _dicom(folder: Path, scratch: Path) -> Path:
 
     done = subprocess.run(
         [dcm2niix.bin, "-b", "n", "-z", "n", "-m", "y", "-x", "n", "-f", "scan", "-o", str(scratch), str(folder)],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     found = [path for path in sorted(scratch.glob("*.nii")) if not path.stem.endswith("_Eq")]
-    straightened = [path for path in sorted(scratch.glob("*_Eq*.nii"))]
+    straightened = sorted(scratch.glob("*_Eq*.nii"))
     if not found:
         lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
         raise Unusable(f"dcm2niix made no image: {lines[-1][:160]}")

@@ -118,7 +118,5 @@ def jacobian(u: np.ndarray) -> np.ndarray:
     rows = [np.gradient(part) for part in u]
     a, b, c = ([row[k] + (1.0 if j == k else 0.0) for k in range(3)] for j, row in enumerate(rows))
     return (
-        a[0] * (b[1] * c[2] - b[2] * c[1])
-        - a[1] * (b[0] * c[2] - b[2] * c[0])
-        + a[2] * (b[0] * c[1] - b[1] * c[0])
+        a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0])
     ).astype(np.float32)

@@ -1,16 +1,18 @@
-"""Derives the shipped label map from Colin27's AAL and Brodmann maps: run once by a maintainer, committed with its result.
+"""Derives the shipped label map from Colin27's AAL and Brodmann maps: run once by a maintainer, committed with its
+result.
 
     python -m elr_mri.imaging.derive_labels aal.nii.gz brodmann.nii.gz
 
-with the two maps of Debian's `mricron-data` (see `elr_mri/data/README.md`). Colin27's brain is registered to the default
-template as any scan is, only finer, and the maps follow. The rules, all of them:
+with the two maps of Debian's `mricron-data` (see `elr_mri/data/README.md`). Colin27's brain is registered to the
+default template as any scan is, only finer, and the maps follow. The rules, all of them:
 
 * The template is symmetric, so the two sides are one estimate: a voxel belongs to a region where the mean of the left
   map and the mirrored right map is at least one half.
 * AAL draws the hippocampus generously (7.5 ml): only voxels of grey-matter intensity on the template stay, that is,
   between `FLUID` and `WHITE`, and an opening by one voxel removes the specks that this leaves.
-* The entorhinal cortex is Brodmann's areas 28 and 34 together with AAL's parahippocampal gyrus, below z = −20 and in front
-  of y = −10 mm (behind lies the posterior parahippocampal cortex), without AAL's hippocampus and amygdala, trimmed likewise.
+* The entorhinal cortex is Brodmann's areas 28 and 34 together with AAL's parahippocampal gyrus, below z = −20 and in
+  front of y = −10 mm (behind lies the posterior parahippocampal cortex), without AAL's hippocampus and amygdala,
+  trimmed likewise.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ ENTORHINAL_FRONT_MM, ENTORHINAL_TOP_MM = -10.0, -20.0
 FLUID, WHITE = 0.60, 0.78
 
 SETTINGS = Register(
-    affine_spacing_mm=3.0, syn_spacing_mm=2.0, syn_iterations=(30, 25, 20), detail_spacing_mm=1.0, detail_iterations=30,
+    affine_spacing_mm=3.0,
+    syn_spacing_mm=2.0,
+    syn_iterations=(30, 25, 20),
+    detail_spacing_mm=1.0,
+    detail_iterations=30,
 )
 
 

@@ -42,7 +42,8 @@ class Grid:
 
 
 def box(low_mm: tuple[float, ...], high_mm: tuple[float, ...], spacing_mm: float) -> Grid:
-    """The isotropic grid from the corner `low_mm` up to `high_mm`, RAS+ mm, both corners voxel centres (the upper rounded down)."""
+    """The isotropic grid from the corner `low_mm` up to `high_mm`, RAS+ mm, both corners voxel centres (the upper
+    rounded down)."""
     shape = np.floor((np.asarray(high_mm) - np.asarray(low_mm)) / spacing_mm + 1e-6).astype(int) + 1
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     affine[:3, 3] = low_mm
@@ -56,7 +57,13 @@ def regrid(grid: Grid, spacing_mm: float) -> Grid:
 
 
 def pull(
-    volume: np.ndarray, affine: np.ndarray, grid: Grid, matrix: np.ndarray | None = None, *, order: int = 1, soft: bool = True,
+    volume: np.ndarray,
+    affine: np.ndarray,
+    grid: Grid,
+    matrix: np.ndarray | None = None,
+    *,
+    order: int = 1,
+    soft: bool = True,
 ) -> np.ndarray:
     """`volume` on `grid` through a linear map, in one interpolation.
 
@@ -79,12 +86,19 @@ def pull(
         volume = antialias(volume, Grid(volume.shape, affine).spacing_mm, float(grid.spacing_mm.mean()))
     step = np.linalg.inv(affine) @ matrix @ grid.affine
     return ndimage.affine_transform(
-        volume, step[:3, :3], step[:3, 3], output_shape=grid.shape, order=order, mode="constant", output=np.float32,
+        volume,
+        step[:3, :3],
+        step[:3, 3],
+        output_shape=grid.shape,
+        order=order,
+        mode="constant",
+        output=np.float32,
     )
 
 
 def coarsen(volume: np.ndarray, affine: np.ndarray, target_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """`volume` averaged over blocks of whole voxels of about `target_mm`, and its affine; unchanged where it is that coarse."""
+    """`volume` averaged over blocks of whole voxels of about `target_mm`, and its affine; unchanged where it is that
+    coarse."""
     spacing = Grid(volume.shape, affine).spacing_mm
     factor = np.maximum(np.floor(target_mm / spacing + 0.3).astype(int), 1)
     shape = np.asarray(volume.shape) // factor
@@ -97,7 +111,8 @@ def coarsen(volume: np.ndarray, affine: np.ndarray, target_mm: float) -> tuple[n
 
 
 def antialias(volume: np.ndarray, spacing_mm: np.ndarray, target_mm: float) -> np.ndarray:
-    """`volume` smoothed so that sampling it every `target_mm` loses no more than it must; unchanged where that is finer."""
+    """`volume` smoothed so that sampling it every `target_mm` loses no more than it must; unchanged where that is
+    finer."""
     ratio = target_mm / np.asarray(spacing_mm)
     sigma = ANTIALIAS * np.sqrt(np.maximum(ratio**2 - 1, 0))
     if (sigma < 0.1).all():

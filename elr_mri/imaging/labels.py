@@ -1,7 +1,7 @@
 """Regions on the template: the shipped label map, or another one from the config.
 
-Shipped: hippocampus and entorhinal cortex, left and right, on the default template's grid, derived from Colin27's AAL and
-Brodmann maps by `derive_labels.py`; see `elr_mri/data/README.md` for the terms.
+Shipped: hippocampus and entorhinal cortex, left and right, on the default template's grid, derived from Colin27's AAL
+and Brodmann maps by `derive_labels.py`; see `elr_mri/data/README.md` for the terms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ VOLUMES = (*REGIONS, "intracranial")
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """A label map in template space: `volume` (X, Y, Z) uint8 with the numbers of `REGIONS`, `affine` (4, 4) to RAS+ mm."""
+    """A label map in template space: `volume` (X, Y, Z) uint8 with the numbers of `REGIONS`, `affine` (4, 4) to RAS+
+    mm."""
 
     volume: np.ndarray
     affine: np.ndarray
@@ -41,16 +42,20 @@ def read_labels(name: str = "shipped") -> Labels:
     path = SHIPPED if name == "shipped" else Path(name)
     if not path.is_file():
         raise BadInput(
-            expected="'shipped' or the path of a label map in template space", got=repr(name),
-            where="config, key measure.labels", fix="Check the path.",
+            expected="'shipped' or the path of a label map in template space",
+            got=repr(name),
+            where="config, key measure.labels",
+            fix="Check the path.",
         )
     image = nib.as_closest_canonical(nib.load(path))
     volume = np.asarray(image.dataobj)
     missing = [region for region, number in REGIONS.items() if not (volume == number).any()]
     if missing:
         raise BadInput(
-            expected=f"the numbers {', '.join(f'{n} ({r})' for r, n in REGIONS.items())}", got=f"none of {', '.join(missing)}",
-            where=str(path), fix="Renumber the label map.",
+            expected=f"the numbers {', '.join(f'{n} ({r})' for r, n in REGIONS.items())}",
+            got=f"none of {', '.join(missing)}",
+            where=str(path),
+            fix="Renumber the label map.",
         )
     known = np.where(np.isin(volume, list(REGIONS.values())), volume, 0)
     return Labels(known.astype(np.uint8), np.asarray(image.affine))

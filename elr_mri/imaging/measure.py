@@ -1,8 +1,9 @@
 """Volumes of regions in a scan's own space, mm³.
 
-A region's volume is the integral over its template label of the local volume ratio (the Jacobian determinant of warp and
-affine): fractional voxels count as fractions, so that 2 mm scans are measured as finely as 1 mm ones (Davatzikos et al.,
-RAVENS, NeuroImage 14, 2001; here summed over a label). The native label map is the same label carried back by the inverse.
+A region's volume is the integral over its template label of the local volume ratio (the Jacobian determinant of warp
+and affine): fractional voxels count as fractions, so that 2 mm scans are measured as finely as 1 mm ones (Davatzikos
+et al., RAVENS, NeuroImage 14, 2001; here summed over a label). The native label map is the same label carried back by
+the inverse.
 
 The intracranial volume is the template mask's volume times the determinant of the affine: the atlas scaling factor
 (Buckner et al., NeuroImage 23, 2004), which depends on head size and little on atrophy.
@@ -32,7 +33,9 @@ from elr_mri.stages import VERSIONS
 VERSION = VERSIONS["measure"]
 
 ROI = Schema(
-    name="volume", version=1, key=("region",),
+    name="volume",
+    version=1,
+    key=("region",),
     columns=(Column("region", allowed=VOLUMES), Column("volume_mm3", "number", low=0)),
 )
 
@@ -41,7 +44,12 @@ INTEGRAL_SPACING_MM, MARGIN_MM = 1.0, 4.0
 
 
 def measure(
-    scans_path: Path | str, register_dir: Path | str, batch: str, batches: int, settings: Measure, out_dir: Path | str,
+    scans_path: Path | str,
+    register_dir: Path | str,
+    batch: str,
+    batches: int,
+    settings: Measure,
+    out_dir: Path | str,
 ) -> None:
     """Measure every registered scan of a batch; writes `out_dir/<scan_id>/…` and `out_dir/batches/<batch>.tsv`."""
     scans, register_dir, out_dir = batches_.members(scans_path, batch, batches), Path(register_dir), Path(out_dir)
@@ -61,7 +69,8 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     Returns
     -------
     dict
-        scan_id, status, reason, and `volumes_mm3` by region. A scan that failed registration fails here with that reason.
+        scan_id, status, reason, and `volumes_mm3` by region. A scan that failed registration fails here with that
+        reason.
     """
     register_dir, out_dir = Path(register_dir), Path(out_dir)
     told = read_json(register_dir / f"{scan_id}_qc.json")
@@ -69,7 +78,9 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
         return {"scan_id": scan_id, "status": "fail", "reason": told["reason"]}
     files = {name: register_dir / file for name, file in told["files"].items()}
     table = out_dir / f"{scan_id}_volumes.tsv"
-    inputs = {name: digest_file(files[name]) for name in ("affine", "warp", "inverse_warp")} | {"labels": _digest(settings.labels)}
+    inputs = {name: digest_file(files[name]) for name in ("affine", "warp", "inverse_warp")} | {
+        "labels": _digest(settings.labels)
+    }
     provenance = {"step": "measure", "version": VERSION, "inputs": inputs, "settings": settings}
     done = {"scan_id": scan_id, "status": told["status"], "reason": told["reason"]}
     if is_current(table, **provenance):
@@ -98,7 +109,10 @@ def region_volumes(labels: Labels, matrix: np.ndarray, warp: Warp) -> dict[str, 
     grid = _label_box(labels, INTEGRAL_SPACING_MM)
     growth = jacobian(warp.onto(grid).voxels()) * abs(np.linalg.det(matrix[:3, :3])) * grid.voxel_mm3
     points = grid.points()
-    return {region: float((at(labels.share(region), labels.affine, points, mode="constant") * growth).sum()) for region in REGIONS}
+    return {
+        region: float((at(labels.share(region), labels.affine, points, mode="constant") * growth).sum())
+        for region in REGIONS
+    }
 
 
 def intracranial(template_name: str, matrix: np.ndarray) -> float:
@@ -109,7 +123,8 @@ def intracranial(template_name: str, matrix: np.ndarray) -> float:
 
 
 def native_labels(labels: Labels, native: Grid, matrix: np.ndarray, inverse: Warp) -> np.ndarray:
-    """The label map on a native grid, (X, Y, Z) uint8: at each voxel the region with the largest share, if above one half."""
+    """The label map on a native grid, (X, Y, Z) uint8: at each voxel the region with the largest share, if above one
+    half."""
     out = np.zeros(native.shape, dtype=np.uint8)
     corner, cut = _native_box(labels, native, matrix)
     if min(cut) <= 0:

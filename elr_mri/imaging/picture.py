@@ -24,9 +24,17 @@ CAPTION_PIXELS = 22
 
 
 def draw(
-    path: Path, template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp, *, caption: str,
+    path: Path,
+    template: Template,
+    brain: np.ndarray,
+    affine: np.ndarray,
+    matrix: np.ndarray,
+    warp: Warp,
+    *,
+    caption: str,
 ) -> None:
-    """Write a PNG: above the scan after the affine, below after the warp, with the template's outline and white matter edge.
+    """Write a PNG: above the scan after the affine, below after the warp, with the template's outline and white matter
+    edge.
 
     Parameters
     ----------
@@ -55,7 +63,9 @@ def _planes() -> list[Grid]:
     return planes
 
 
-def _panel(plane: Grid, template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp | None) -> np.ndarray:
+def _panel(
+    plane: Grid, template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp | None
+) -> np.ndarray:
     """One slice with contours, (rows, columns, 3) uint8; rows run downwards, columns from left (or back) to right."""
     scan = at(brain, affine, to_native(plane.points(), matrix, warp), mode="constant")
     flat = [part.squeeze().T[::-1] for part in (scan, template.image_on(plane), template.mask_on(plane))]

@@ -1,9 +1,9 @@
 """Whether a registration can be trusted: numbers, and a verdict with reasons.
 
-The limits were set between two groups that leave a wide gap: twenty-four real scans (local correlation 0.82 to 0.90, upright
-margin 0.29 to 0.38) and noise, cylinders, balls and heads whose voxels contradict their header (at most 0.49 and 0.10).
-`review` keeps a scan in the study and shows it to a person. Left and right cannot be told apart by anatomy on a symmetric
-template: only the header knows.
+The limits were set between two groups that leave a wide gap: twenty-four real scans (local correlation 0.79 to 0.88,
+upright margin 0.29 to 0.38) and noise, cylinders, balls and heads whose voxels contradict their header (at most 0.49
+and 0.10). `review` keeps a scan in the study and shows it to a person. Left and right cannot be told apart by anatomy
+on a symmetric template: only the header knows.
 """
 
 from __future__ import annotations
@@ -34,10 +34,16 @@ class Limit:
 
 LIMITS = {
     "mask_dice": Limit((0.90, 1.0), (0.80, 1.0), "overlap of the brain with the template's"),
-    "correlation_affine": Limit((0.55, 1.0), (0.40, 1.0), "correlation with the template inside the brain, after the affine"),
-    "correlation_warped": Limit((0.68, 1.0), (0.50, 1.0), "correlation with the template inside the brain, after the warp"),
+    "correlation_affine": Limit(
+        (0.55, 1.0), (0.40, 1.0), "correlation with the template inside the brain, after the affine"
+    ),
+    "correlation_warped": Limit(
+        (0.68, 1.0), (0.50, 1.0), "correlation with the template inside the brain, after the warp"
+    ),
     "local_correlation": Limit((0.70, 1.0), (0.55, 1.0), "local correlation with the template after the warp"),
-    "upright_margin": Limit((0.20, 2.0), (0.05, 2.0), "correlation upright less the best of upside-down and back-to-front"),
+    "upright_margin": Limit(
+        (0.20, 2.0), (0.05, 2.0), "correlation upright less the best of upside-down and back-to-front"
+    ),
     "rotation_degrees": Limit((0.0, 45.0), (0.0, 90.0), "rotation against the header, degrees"),
     "brain_litres": Limit((0.85, 2.0), (0.6, 2.5), "volume of the brain mask, litres"),
     "scale": Limit((0.75, 1.33), (0.6, 1.6), "size relative to the template, per axis"),
@@ -46,7 +52,9 @@ LIMITS = {
 }
 
 
-def numbers(template: Template, brain: np.ndarray, mask: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp) -> dict[str, float]:
+def numbers(
+    template: Template, brain: np.ndarray, mask: np.ndarray, affine: np.ndarray, matrix: np.ndarray, warp: Warp
+) -> dict[str, float]:
     """The numbers of `LIMITS` for one registered scan.
 
     Parameters

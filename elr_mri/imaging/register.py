@@ -1,7 +1,8 @@
 """One scan to the template: brain, bias field, affine, warp; every output in one interpolation from the native scan.
 
-The chain: the head is laid on a head template, whose brain mask comes back (`brain`); N4 inside the brain (`bias`); affine to
-the brain template (`affine`), white matter set to 1; warp (`warp`); numbers, verdict and picture (`qc`, `picture`).
+The chain: the head is laid on a head template, whose brain mask comes back (`brain`); N4 inside the brain (`bias`);
+affine to the brain template (`affine`), white matter set to 1; warp (`warp`); numbers, verdict and picture (`qc`,
+`picture`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ class Registered:
 
 
 def register(
-    scans_path: Path | str, convert_dir: Path | str, batch: str, batches: int, settings: Register, out_dir: Path | str,
+    scans_path: Path | str,
+    convert_dir: Path | str,
+    batch: str,
+    batches: int,
+    settings: Register,
+    out_dir: Path | str,
 ) -> None:
     """Register every scan of a batch; writes `out_dir/<scan_id>/…` and `out_dir/batches/<batch>.tsv`."""
     scans, convert_dir, out_dir = batches_.members(scans_path, batch, batches), Path(convert_dir), Path(out_dir)
@@ -57,14 +63,17 @@ def register(
 
 
 def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: str, settings: Register) -> dict:
-    """Register what `convert` wrote in `convert_dir`; a scan that could not be converted fails here too, with that reason."""
+    """Register what `convert` wrote in `convert_dir`; a scan that could not be converted fails here too, with that
+    reason."""
     told = read_json(Path(convert_dir) / f"{scan_id}_convert.json")
     if told["status"] == "fail":
         return _refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
     return register_scan(Path(convert_dir) / f"{scan_id}_T1w.nii.gz", out_dir, scan_id, settings, sha256=told["sha256"])
 
 
-def register_scan(image_path: Path | str, out_dir: Path | str, scan_id: str, settings: Register, *, sha256: str) -> dict:
+def register_scan(
+    image_path: Path | str, out_dir: Path | str, scan_id: str, settings: Register, *, sha256: str
+) -> dict:
     """Register one RAS+ scan and write everything about it.
 
     Parameters
@@ -93,16 +102,28 @@ def register_scan(image_path: Path | str, out_dir: Path | str, scan_id: str, set
     numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
     told = {
-        "scan_id": scan_id, "status": status, "reason": "; ".join(reasons), "reasons": reasons,
-        "numbers": {name: round(value, 4) for name, value in numbers.items()}, "template": template.id, "files": files,
+        "scan_id": scan_id,
+        "status": status,
+        "reason": "; ".join(reasons),
+        "reasons": reasons,
+        "numbers": {name: round(value, 4) for name, value in numbers.items()},
+        "template": template.id,
+        "files": files,
     }
     _write(out_dir, files, found, settings)
     picture.draw(
-        out_dir / files["picture"], template, found.brain, found.affine, found.matrix, found.warp,
+        out_dir / files["picture"],
+        template,
+        found.brain,
+        found.affine,
+        found.matrix,
+        found.warp,
         caption=f"{scan_id}: {status}",
     )
     write_json(out_dir / files["qc"], told)
-    record(out_dir / files["affine_image"], **provenance, template=template.id, intensity="1 is the median of white matter")
+    record(
+        out_dir / files["affine_image"], **provenance, template=template.id, intensity="1 is the median of white matter"
+    )
     return told
 
 
@@ -154,11 +175,14 @@ def _near_brain(template: Template, shape: tuple[int, ...], affine: np.ndarray, 
     inside = template.mask_on(grid) > 0.5
     near = ndimage.distance_transform_edt(~inside, sampling=grid.spacing_mm) < NEAR_MM
     step = np.linalg.inv(grid.affine) @ np.linalg.inv(matrix) @ affine
-    return ndimage.affine_transform(near.astype(np.float32), step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5
+    return (
+        ndimage.affine_transform(near.astype(np.float32), step[:3, :3], step[:3, 3], output_shape=shape, order=1) > 0.5
+    )
 
 
 def white_level(template: Template, brain_volume: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
-    """Median intensity where the template is brightest (its top fifth: deep white matter); atrophy and CSF do not move it."""
+    """Median intensity where the template is brightest (its top fifth: deep white matter); atrophy and CSF do not move
+    it."""
     grid = brain_grid(4.0)
     still = template.image_on(grid)
     inside = template.mask_on(grid) > 0.5

@@ -1,8 +1,8 @@
 """The spaces: the brain template that scans are registered to, and the head template that finds the brain.
 
 The default template is the ICBM 152 2009a symmetric brain that nilearn ships (Fonov et al., NeuroImage 54, 2011), so
-nothing is downloaded. The head is Colin27 (Holmes et al., J Comput Assist Tomogr 22, 1998), see `elr_mri/data/README.md`; both
-share MNI coordinates up to a small affine motion.
+nothing is downloaded. The head is Colin27 (Holmes et al., J Comput Assist Tomogr 22, 1998), see
+`elr_mri/data/README.md`; both share MNI coordinates up to a small affine motion.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ HEAD_MASK = DATA / "tpl-Colin27_desc-brain_mask.nii.gz"
 #: The default template's id.
 MNI = "MNI152NLin2009aSym"
 
-#: Corners in RAS+ mm of the grid that outputs are written on (121 × 145 × 121 voxels at 1.5 mm, the box of SPM and of the
-#: reference), and of the smaller grid on which brains are registered.
+#: Corners in RAS+ mm of the grid that outputs are written on (121 × 145 × 121 voxels at 1.5 mm, the box of SPM and of
+#: the reference), and of the smaller grid on which brains are registered.
 STUDY_BOX_MM = ((-90.0, -126.0, -72.0), (90.0, 90.0, 108.0))
 BRAIN_BOX_MM = ((-82.0, -118.0, -80.0), (82.0, 84.0, 92.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """An image with a mask of what matters in it: `id`, `image` (X, Y, Z) float32 in 0..1, `mask` (X, Y, Z) bool, `affine` (4, 4)."""
+    """An image with a mask of what matters in it: `id`, `image` (X, Y, Z) float32 in 0..1, `mask` (X, Y, Z) bool,
+    `affine` (4, 4)."""
 
     id: str
     image: np.ndarray
@@ -43,7 +44,8 @@ class Template:
     _kept: dict[bytes, np.ndarray] = field(default_factory=dict, repr=False)
 
     def image_on(self, grid: Grid) -> np.ndarray:
-        """The image on a grid of template space, (X, Y, Z) float32; kept, because every scan of a batch asks for the same."""
+        """The image on a grid of template space, (X, Y, Z) float32; kept, because every scan of a batch asks for the
+        same."""
         return self._on(grid, "image")
 
     def mask_on(self, grid: Grid) -> np.ndarray:
@@ -78,7 +80,9 @@ def brain_template(name: str) -> Template:
     path = Path(name)
     if not path.is_file():
         raise BadInput(
-            expected=f"{MNI!r} or the path of a brain image in MNI space", got=repr(name), where="config, key register.template",
+            expected=f"{MNI!r} or the path of a brain image in MNI space",
+            got=repr(name),
+            where="config, key register.template",
             fix="Check the path.",
         )
     image = nib.as_closest_canonical(nib.load(path))
@@ -91,7 +95,9 @@ def brain_template(name: str) -> Template:
 def head_template() -> Template:
     """The Colin27 head with its brain mask."""
     image, mask = (nib.as_closest_canonical(nib.load(path)) for path in (HEAD_IMAGE, HEAD_MASK))
-    inside = ndimage.binary_opening(np.asarray(mask.dataobj) > 0, iterations=2)  # without the vessels and specks of the source mask
+    inside = ndimage.binary_opening(
+        np.asarray(mask.dataobj) > 0, iterations=2
+    )  # without the vessels and specks of the source mask
     return _template("Colin27", image, inside)
 
 

@@ -1,7 +1,8 @@
 """Transforms as files that ANTs reads: an affine `.mat`, and displacement fields as NIfTI.
 
 In memory a map is a 4 × 4 matrix from template to native mm, and a warp a displacement in mm of template points, both
-RAS+. On disk they are LPS+, as ITK has it: `antsApplyTransforms -t warp -t affine` carries a native scan to the template.
+RAS+. On disk they are LPS+, as ITK has it: `antsApplyTransforms -t warp -t affine` carries a native scan to the
+template.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from scipy import io
 
 from elr_mri.errors import BadInput
-from elr_mri.imaging.demons import compose, identity, sample
+from elr_mri.imaging.demons import identity, sample
 from elr_mri.imaging.grids import Grid, at, through
 from elr_mri.provenance import atomic
 
@@ -47,11 +48,6 @@ class Warp:
         """A volume (X, Y, Z) on the warp's own grid, pulled through the warp."""
         return sample(volume, identity(self.grid.shape) + self.voxels())
 
-    def after(self, step: Warp) -> Warp:
-        """`step` followed by this warp; both on one grid."""
-        spacing = np.float32(self.grid.spacing_mm.mean())
-        return Warp(self.grid, compose(self.voxels(), step.voxels(), identity(self.grid.shape)) * spacing)
-
 
 def to_native(points: np.ndarray, matrix: np.ndarray, warp: Warp | None) -> np.ndarray:
     """Template points (3, …) in RAS+ mm, carried to the native scan: warp, then affine."""
@@ -67,7 +63,10 @@ def to_template(points: np.ndarray, matrix: np.ndarray, inverse: Warp | None) ->
 def write_affine(path: Path, matrix: np.ndarray) -> None:
     """Write a map as ITK's binary affine (MATLAB level 4), LPS+."""
     lps = LPS @ matrix @ LPS
-    content = {"AffineTransform_double_3_3": np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])[:, None], "fixed": np.zeros((3, 1))}
+    content = {
+        "AffineTransform_double_3_3": np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])[:, None],
+        "fixed": np.zeros((3, 1)),
+    }
     with atomic(path) as draft:
         io.savemat(draft, content, format="4")
 
@@ -80,7 +79,10 @@ def read_affine(path: Path) -> np.ndarray:
         centre = content["fixed"].ravel()
     except (OSError, ValueError, StopIteration, KeyError, io.matlab.MatReadError) as problem:
         raise BadInput(
-            expected="an affine transform of ITK", got=str(problem), where=str(path), fix="Run `elr-mri register` again.",
+            expected="an affine transform of ITK",
+            got=str(problem),
+            where=str(path),
+            fix="Run `elr-mri register` again.",
         ) from problem
     lps = np.eye(4)
     lps[:3, :3] = numbers[:9].reshape(3, 3)
@@ -90,7 +92,9 @@ def read_affine(path: Path) -> np.ndarray:
 
 def write_warp(path: Path, warp: Warp) -> None:
     """Write a displacement field as NIfTI: shape (X, Y, Z, 1, 3), intent vector, components LPS+ mm."""
-    lps = np.moveaxis(warp.field * np.array([-1, -1, 1], dtype=np.float32)[:, None, None, None], 0, -1)[:, :, :, None, :]
+    lps = np.moveaxis(warp.field * np.array([-1, -1, 1], dtype=np.float32)[:, None, None, None], 0, -1)[
+        :, :, :, None, :
+    ]
     image = nib.Nifti1Image(np.round(lps * STEP_PER_MM) / np.float32(STEP_PER_MM), warp.grid.affine)
     image.header.set_intent("vector")
     image.header.set_xyzt_units("mm")

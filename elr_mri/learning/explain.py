@@ -9,6 +9,7 @@ voxel standardisation x is in training standard deviations, and voxels that cann
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -26,6 +27,9 @@ from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["explain"]
+
+#: Offsets of the crops over which the gradient is averaged, voxels; the first is the evaluation's.
+SHIFTS = ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1))
 
 
 def explain(
@@ -97,8 +101,12 @@ def saliency_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple
     return np.concatenate(maps), np.concatenate(logits)
 
 
-def saliency(model: Model, volumes: Tensor, labels: Tensor, ages_years: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Normalised gradient magnitude of the log-probability of `labels`.
+def saliency(
+    model: Model, volumes: Tensor, labels: Tensor, ages_years: Tensor | None, *, shifts: Sequence[tuple[int, int, int]] = SHIFTS
+) -> tuple[Tensor, Tensor]:
+    """Normalised gradient magnitude of the log-probability of `labels`, by the standardised intensities.
+
+    The gradient is the mean over crops at some `shifts` in voxels: strides and dilations imprint a grid on that of one crop.
 
     Parameters
     ----------
@@ -111,16 +119,20 @@ def saliency(model: Model, volumes: Tensor, labels: Tensor, ages_years: Tensor |
     maps : (batch, X, Y, Z) float32, zero outside the crop, each summing to 1
     logits : (batch, n_classes) float32
     """
-    crops = model.centre(volumes).requires_grad_()
-    logits = model.network(crops, ages_years)
-    log_p = torch.log_softmax(logits, dim=1).gather(1, labels[:, None]).sum()
-    (gradient,) = torch.autograd.grad(log_p, crops)
-    maps = torch.zeros(volumes.shape)
-    x, y, z = centred(1, tuple(volumes.shape[1:]), model.crop).offsets[0]
-    maps[:, x : x + model.crop, y : y + model.crop, z : z + model.crop] = gradient[:, 0].abs()
+    maps, logits = torch.zeros(volumes.shape), []
+    standardised = model.standardise(volumes)
+    centre = torch.from_numpy(centred(1, tuple(volumes.shape[1:]), model.crop).offsets[0])
+    room = torch.tensor(volumes.shape[1:]) - model.crop
+    for shift in torch.tensor(shifts):
+        box = tuple(slice(start, start + model.crop) for start in torch.minimum(centre + shift, room).tolist())
+        crops = standardised[(slice(None), *box)][:, None].clone().requires_grad_()
+        logits.append(model.network(crops, ages_years))
+        log_p = torch.log_softmax(logits[-1], dim=1).gather(1, labels[:, None]).sum()
+        maps[(slice(None), *box)] += torch.autograd.grad(log_p, crops)[0][:, 0]
+    maps = maps.abs()
     if (informative := model.standardise.informative()) is not None:
         maps *= informative
-    return maps / maps.sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny), logits.detach()
+    return maps / maps.sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny), logits[0].detach()
 
 
 def _fresh(model: Model, facts: dict) -> Model:

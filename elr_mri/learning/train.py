@@ -65,6 +65,7 @@ def train(
     progress : callable
         Receives one line per epoch.
     """
+    settings = settings.of(slug)
     run = _prepare(read_scan_set(cache_dir, scans_path, splits_path), settings, slug=slug, seed=seed)
     out_dir, scans, model = Path(out_dir), run.train, run.model
     state, best = out_dir / "state" / "resume.safetensors", out_dir / "state" / "best.safetensors"
@@ -141,13 +142,6 @@ class Run:
 
 def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) -> Run:
     """Build the network with the run's seed, fit the preprocessing on the training scans, move to the device."""
-    if slug not in settings.models:
-        raise BadInput(
-            expected=f"a model among {', '.join(settings.models) or '(none)'}",
-            got=repr(slug),
-            where="train.models",
-            fix="Choose one.",
-        )
     parts = {split: scans.of(split) for split in ("train", "val")}
     for split, part in parts.items():
         absent = [c for c in CLASSES if c not in set(part.table["diagnosis"])]

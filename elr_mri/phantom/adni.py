@@ -68,23 +68,38 @@ def write_tables(root: Path, subjects: list[Subject]) -> None:
 def _adnimerge_row(subject: Subject, visit: Visit) -> dict[str, object]:
     first = subject.visits[0]
     return {
-        "RID": subject.number, "COLPROT": "ADNI1", "ORIGPROT": "ADNI1", "PTID": ptid(subject),
-        "SITE": subject.site.number, "VISCODE": viscode(visit.months), "EXAMDATE": exam_date(subject, visit).isoformat(),
-        "DX_bl": {"CN": "CN", "MCI": "LMCI", "AD": "AD"}[first.given_label], "AGE": round(first.age_years, 1),
-        "PTGENDER": {"F": "Female", "M": "Male"}[subject.sex], "APOE4": subject.apoe4,
-        "CDRSB": {0.0: 0.0, 0.5: 1.5, 1.0: 5.0}[visit.cdr_global], "MMSE": visit.mmse,
+        "RID": subject.number,
+        "COLPROT": "ADNI1",
+        "ORIGPROT": "ADNI1",
+        "PTID": ptid(subject),
+        "SITE": subject.site.number,
+        "VISCODE": viscode(visit.months),
+        "EXAMDATE": exam_date(subject, visit).isoformat(),
+        "DX_bl": {"CN": "CN", "MCI": "LMCI", "AD": "AD"}[first.given_label],
+        "AGE": round(first.age_years, 1),
+        "PTGENDER": {"F": "Female", "M": "Male"}[subject.sex],
+        "APOE4": subject.apoe4,
+        "CDRSB": {0.0: 0.0, 0.5: 1.5, 1.0: 5.0}[visit.cdr_global],
+        "MMSE": visit.mmse,
         "FLDSTRENG": f"{subject.site.field_strength_t:g} Tesla MRI",
         "IMAGEUID": image_id(subject, visit)[1:] if visit.scanned else "",
-        "DX": ADNIMERGE_DX[visit.given_label], "EXAMDATE_bl": exam_date(subject, first).isoformat(),
-        "Years_bl": round(visit.months / 12, 3), "Month": visit.months, "M": visit.months,
+        "DX": ADNIMERGE_DX[visit.given_label],
+        "EXAMDATE_bl": exam_date(subject, first).isoformat(),
+        "Years_bl": round(visit.months / 12, 3),
+        "Month": visit.months,
+        "M": visit.months,
         "update_stamp": "2026-05-19 04:20:46.0",
     }
 
 
 def _dxsum_row(subject: Subject, visit: Visit) -> dict[str, object]:
     return {
-        "PHASE": "ADNI1", "PTID": ptid(subject), "RID": subject.number, "VISCODE": viscode(visit.months),
-        "VISCODE2": viscode(visit.months), "EXAMDATE": exam_date(subject, visit).isoformat(),
+        "PHASE": "ADNI1",
+        "PTID": ptid(subject),
+        "RID": subject.number,
+        "VISCODE": viscode(visit.months),
+        "VISCODE2": viscode(visit.months),
+        "EXAMDATE": exam_date(subject, visit).isoformat(),
         "DIAGNOSIS": DXSUM_CODES[visit.given_label],
     }
 
@@ -92,10 +107,18 @@ def _dxsum_row(subject: Subject, visit: Visit) -> dict[str, object]:
 def _collection_row(subject: Subject, visit: Visit) -> dict[str, object]:
     day = exam_date(subject, visit) + timedelta(days=SCAN_DELAY_DAYS)
     return {
-        "Image Data ID": image_id(subject, visit), "Subject": ptid(subject), "Group": subject.visits[0].given_label,
-        "Sex": subject.sex, "Age": int(visit.age_years), "Visit": "sc" if visit.months == 0 else viscode(visit.months),
-        "Modality": "MRI", "Description": DESCRIPTIONS[subject.site.field_strength_t].replace("__", "; ").replace("_", " "),
-        "Type": "Processed", "Acq Date": f"{day.month}/{day.day}/{day.year}", "Format": "NiFTI", "Downloaded": "5/19/2026",
+        "Image Data ID": image_id(subject, visit),
+        "Subject": ptid(subject),
+        "Group": subject.visits[0].given_label,
+        "Sex": subject.sex,
+        "Age": int(visit.age_years),
+        "Visit": "sc" if visit.months == 0 else viscode(visit.months),
+        "Modality": "MRI",
+        "Description": DESCRIPTIONS[subject.site.field_strength_t].replace("__", "; ").replace("_", " "),
+        "Type": "Processed",
+        "Acq Date": f"{day.month}/{day.day}/{day.year}",
+        "Format": "NiFTI",
+        "Downloaded": "5/19/2026",
     }
 
 

@@ -22,10 +22,20 @@ WARP_SPACING_MM = 3.0
 
 #: Points on the right hippocampal axis, tail to head, and the tube's radius; mm, MNI space. The left is its mirror image.
 HIPPOCAMPAL_AXIS_MM = np.array(
-    [(23, -38, 3), (24, -34, 0), (27, -30, -5), (28.5, -26, -9), (29.5, -22, -12), (29.5, -18, -14),
-     (29, -14, -16), (27, -10, -17.5), (24, -6, -18)], dtype=float,
+    [
+        (23, -38, 3),
+        (24, -34, 0),
+        (27, -30, -5),
+        (28.5, -26, -9),
+        (29.5, -22, -12),
+        (29.5, -18, -14),
+        (29, -14, -16),
+        (27, -10, -17.5),
+        (24, -6, -18),
+    ],
+    dtype=float,
 )
-HIPPOCAMPAL_RADIUS_MM = 7.0
+HIPPOCAMPAL_RADIUS_MM = 5.8
 
 #: Centre and half axes of the right entorhinal ellipsoid; mm, MNI space.
 ENTORHINAL_CENTRE_MM = np.array([22.5, -5.0, -30.0])
@@ -34,6 +44,10 @@ ENTORHINAL_HALF_AXES_MM = np.array([9.0, 13.0, 8.5])
 #: The box of the lateral ventricles; mm, MNI space, |x| counted from the midline.
 VENTRICLE_BOX_MM = ((0, 38), (-50, 40), (-4, 32))
 CORTEX_DEPTH_MM = 6.0
+
+#: How far the disease reaches beyond a region's edge (standard deviation, mm): atrophy of the medial temporal lobe
+#: does not stop at the border of a label.
+SMOOTH_MM = {"hippocampus": 3.0, "entorhinal": 3.0, "ventricles": 1.5, "cortex": 1.5}
 
 #: How far a small region may move: its true volume is summed in a box this much larger.
 MARGIN_MM = 10.0
@@ -65,11 +79,13 @@ class Anatomy:
         """Velocity field of each effect at a mean log volume change of 1, by region name without side."""
         fields = {}
         for effect in EFFECTS:
-            density = self.density([name for name in self.regions if name.startswith(effect)])
+            names = [name for name in self.regions if name.startswith(effect)]
+            density = self.density(names, smooth_mm=SMOOTH_MM[effect])
             field = velocity_of_divergence(density, self.grid)
             divergence = sum(np.gradient(field[..., k], self.grid.spacing_mm, axis=k) for k in range(3))
             # Smoothing and the halo weaken the field inside a small region: scale its mean back to 1.
-            fields[effect] = field * np.float32(density.sum() / (divergence * density).sum())
+            inside = self.density(names, smooth_mm=1.0)
+            fields[effect] = field * np.float32(inside.sum() / (divergence * inside).sum())
         return fields
 
     @cached_property
@@ -84,7 +100,9 @@ class Anatomy:
         for side in ("left", "right"):
             names = [name for name in self.regions if name.endswith(side)]
             where = np.argwhere(np.any([self.regions[name] for name in names], axis=0))
-            corners = [self.affine[:3, :3] @ edge + self.affine[:3, 3] for edge in (where.min(axis=0), where.max(axis=0))]
+            corners = [
+                self.affine[:3, :3] @ edge + self.affine[:3, 3] for edge in (where.min(axis=0), where.max(axis=0))
+            ]
             axes = [np.arange(low - MARGIN_MM, high + MARGIN_MM, dtype=np.float32) for low, high in zip(*corners)]
             grids.append((names, np.stack(np.meshgrid(*axes, indexing="ij")), 1.0))
         rest = [name for name in self.masks if not name.endswith(("left", "right"))]
@@ -96,10 +114,10 @@ class Anatomy:
         origin, spacing = (v.astype(np.float32).reshape(shape) for v in (self.affine[:3, 3], np.diag(self.affine)[:3]))
         return (points_mm - origin) / spacing
 
-    def density(self, names: list[str]) -> np.ndarray:
-        """(X, Y, Z) share of the named regions in every voxel of the warp grid, slightly smoothed."""
+    def density(self, names: list[str], *, smooth_mm: float) -> np.ndarray:
+        """(X, Y, Z) share of the named regions in every voxel of the warp grid, smoothed by a Gaussian."""
         mask = np.any([self.regions[name] for name in names], axis=0).astype(np.float32)
-        smooth = ndimage.gaussian_filter(mask, 1.5 / self.affine[0, 0])
+        smooth = ndimage.gaussian_filter(mask, smooth_mm / self.affine[0, 0])
         return ndimage.map_coordinates(smooth, self.index(self.grid.points()), order=1, mode="constant")
 
 

@@ -30,7 +30,9 @@ def load(source: str | config.Anatomy) -> Anatomy:
         return _real(source)
     head, mask = nib.load(HEAD_IMAGE), nib.load(HEAD_MASK)
     image, brain = np.asarray(head.dataobj, dtype=np.float32), np.asarray(mask.dataobj) > 0
-    return Anatomy("colin27", image, head.affine, brain, planted_regions(image, brain, coordinates_mm(head.affine, image.shape)))
+    return Anatomy(
+        "colin27", image, head.affine, brain, planted_regions(image, brain, coordinates_mm(head.affine, image.shape))
+    )
 
 
 def coordinates_mm(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -49,7 +51,9 @@ def _real(source: config.Anatomy) -> Anatomy:
     if source.labels is not None:
         labels = np.asarray(resample_from_to(_read(source.labels), image, order=0).dataobj).astype(np.int16)
     name = Path(source.image).name.split(".")[0]
-    return Anatomy(name, np.clip(volume, 0, None), affine, found.mask, planted_regions(volume, found.mask, mni_mm), labels)
+    return Anatomy(
+        name, np.clip(volume, 0, None), affine, found.mask, planted_regions(volume, found.mask, mni_mm), labels
+    )
 
 
 def _read(name: str) -> nib.spatialimages.SpatialImage:
@@ -61,5 +65,7 @@ def _read(name: str) -> nib.spatialimages.SpatialImage:
             expected="a readable image", got=str(problem), where=f"phantom.anatomies, {name}", fix="Check the path."
         ) from problem
     if image.ndim != 3:
-        raise BadInput(expected="a 3-D image", got=f"{image.ndim}-D", where=f"phantom.anatomies, {name}", fix="Name one volume.")
+        raise BadInput(
+            expected="a 3-D image", got=f"{image.ndim}-D", where=f"phantom.anatomies, {name}", fix="Name one volume."
+        )
     return image

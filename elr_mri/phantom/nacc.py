@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import zipfile
 from datetime import date, timedelta
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 
 from elr_mri.phantom.subjects import Subject, Visit
 from elr_mri.provenance import atomic
@@ -48,7 +46,9 @@ def write_image(root: Path, subject: Subject, visit: Visit, image: nib.Nifti1Ima
     t1 = f"{folder}/MPRAGE/{series}.1/{series}.1.nii"
     localizer = f"{folder}/3_Plane_Localizer/{series}.2/{series}.2.nii"
     with atomic(path) as draft, zipfile.ZipFile(draft, "w") as archive:
-        _add(archive, localizer, image.slicer[::8, ::8, ::8].to_bytes(), description="3_Plane_Localizer", subject=subject)
+        _add(
+            archive, localizer, image.slicer[::8, ::8, ::8].to_bytes(), description="3_Plane_Localizer", subject=subject
+        )
         _add(archive, t1, image.to_bytes(), description="MPRAGE", subject=subject)
     return f"{path}!{t1}"
 
@@ -56,7 +56,9 @@ def write_image(root: Path, subject: Subject, visit: Visit, image: nib.Nifti1Ima
 def _add(archive: zipfile.ZipFile, member: str, content: bytes, *, description: str, subject: Subject) -> None:
     """Add an image and its JSON sidecar to a session's zip."""
     told = {
-        "Modality": "MR", "SeriesDescription": description, "MagneticFieldStrength": subject.site.field_strength_t,
+        "Modality": "MR",
+        "SeriesDescription": description,
+        "MagneticFieldStrength": subject.site.field_strength_t,
         "Manufacturer": subject.site.manufacturer,
     }
     for name, data in ((member, content), (member.replace(".nii", ".json"), json.dumps(told).encode())):
@@ -73,25 +75,52 @@ def write_tables(root: Path, subjects: list[Subject]) -> None:
 def _uds_row(subject: Subject, visit: Visit, number: int) -> dict[str, object]:
     day, diseased = visit_day(subject, visit), visit.given_label == "AD"
     return {
-        "NACCID": naccid(subject), "NACCADC": subject.site.number, "PACKET": "I" if number == 1 else "F", "FORMVER": 3,
-        "VISITMO": day.month, "VISITDAY": day.day, "VISITYR": day.year, "NACCVNUM": number,
-        "BIRTHYR": day.year - int(visit.age_years), "SEX": {"M": 1, "F": 2}[subject.sex], "EDUC": 16,
-        "NACCAGE": int(visit.age_years), "NACCUDSD": UDS_DIAGNOSIS[visit.given_label],
+        "NACCID": naccid(subject),
+        "NACCADC": subject.site.number,
+        "PACKET": "I" if number == 1 else "F",
+        "FORMVER": 3,
+        "VISITMO": day.month,
+        "VISITDAY": day.day,
+        "VISITYR": day.year,
+        "NACCVNUM": number,
+        "BIRTHYR": day.year - int(visit.age_years),
+        "SEX": {"M": 1, "F": 2}[subject.sex],
+        "EDUC": 16,
+        "NACCAGE": int(visit.age_years),
+        "NACCUDSD": UDS_DIAGNOSIS[visit.given_label],
         "NACCALZD": 1 if diseased else (8 if visit.given_label == "CN" else 0),
         "NACCALZP": 1 if diseased else (8 if visit.given_label == "CN" else 7),
         "NACCETPR": 1 if diseased else (88 if visit.given_label == "CN" else 99),
-        "CDRGLOB": visit.cdr_global, "NACCMMSE": visit.mmse, "NACCNE4S": subject.apoe4,
+        "CDRGLOB": visit.cdr_global,
+        "NACCMMSE": visit.mmse,
+        "NACCNE4S": subject.apoe4,
     }
 
 
 def _mri_row(subject: Subject, visit: Visit, number: int) -> dict[str, object]:
     day = visit_day(subject, visit)
     return {
-        "NACCADC": subject.site.number, "NACCID": naccid(subject), "MRIMO": day.month, "MRIDY": day.day, "MRIYR": day.year,
-        "NACCMRIA": int(visit.age_years), "NACCMRFI": zip_name(subject, visit), "NACCMNUM": number, "NACCMRDY": 0,
-        "MRIT1": 1, "MRIT2": 0, "MRIFLAIR": 0, "MRIFIELD": MRIFIELD[subject.site.field_strength_t],
-        "MRIMANU": MRIMANU[subject.site.manufacturer], "NACCICV": "9999.999", "HIPPOVOL": "88.8888",
-        "NACCNIFT": 1, "NACCNMRI": 1, "NACCDICO": 0, "NACCVNUM": number, "NACCMRSA": 1,
+        "NACCADC": subject.site.number,
+        "NACCID": naccid(subject),
+        "MRIMO": day.month,
+        "MRIDY": day.day,
+        "MRIYR": day.year,
+        "NACCMRIA": int(visit.age_years),
+        "NACCMRFI": zip_name(subject, visit),
+        "NACCMNUM": number,
+        "NACCMRDY": 0,
+        "MRIT1": 1,
+        "MRIT2": 0,
+        "MRIFLAIR": 0,
+        "MRIFIELD": MRIFIELD[subject.site.field_strength_t],
+        "MRIMANU": MRIMANU[subject.site.manufacturer],
+        "NACCICV": "9999.999",
+        "HIPPOVOL": "88.8888",
+        "NACCNIFT": 1,
+        "NACCNMRI": 1,
+        "NACCDICO": 0,
+        "NACCVNUM": number,
+        "NACCMRSA": 1,
     }
 
 

@@ -43,8 +43,11 @@ def draw_warp(settings: Phantom, subject: Subject, visit: Visit, anatomy: Anatom
     session = np.random.default_rng([settings.seed, subject.index, 2, visit.months])
     velocity = random_velocity(own, anatomy.grid, rms_mm=settings.variability_mm, smooth_mm=VARIABILITY_SMOOTH_MM)
     change = log_volume_change(
-        visit.severity, visit.age_years, subject.individual,
-        effect_scale=settings.effect_scale, spread_scale=settings.spread_scale,
+        visit.severity,
+        visit.age_years,
+        subject.individual,
+        effect_scale=settings.effect_scale,
+        spread_scale=settings.spread_scale,
     )
     for region, amount in change.items():
         velocity += np.float32(amount) * anatomy.basis[region]
@@ -65,7 +68,11 @@ def true_volumes(warp: Warp, anatomy: Anatomy) -> dict[str, float]:
     size = 1 / np.linalg.det(warp.pose[:3, :3])
     volumes = {}
     for names, points, spacing_mm in anatomy.counting_grids:
-        pull = np.moveaxis(warp.pull, -1, 0) if points.shape[1:] == anatomy.grid.shape else anatomy.grid.sample(warp.pull, points)
+        pull = (
+            np.moveaxis(warp.pull, -1, 0)
+            if points.shape[1:] == anatomy.grid.shape
+            else anatomy.grid.sample(warp.pull, points)
+        )
         index = anatomy.index(points + pull)
         for name in names:
             share = ndimage.map_coordinates(anatomy.masks[name], index, order=1, mode="constant", output=np.float32)
@@ -129,7 +136,9 @@ def bias_field(rng: np.random.Generator, shape: tuple[int, int, int], strength: 
     field = np.zeros(shape, dtype=np.float32)
     for axis in axes:
         for order in (1, 2):
-            field = field + np.float32(rng.normal(0, strength / 2)) * np.cos(np.pi * order * axis + rng.uniform(0, 2 * np.pi))
+            field = field + np.float32(rng.normal(0, strength / 2)) * np.cos(
+                np.pi * order * axis + rng.uniform(0, 2 * np.pi)
+            )
     return np.exp(field)
 
 

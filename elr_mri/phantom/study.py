@@ -20,9 +20,6 @@ from elr_mri.phantom.subjects import Subject, Visit, draw_subjects
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["phantom"]
-#: The true warp is stored on every second voxel of the warp grid: it is smooth.
-WARP_STRIDE = 2
-
 _anatomies: list[Anatomy] = []
 
 
@@ -63,7 +60,11 @@ def phantom(settings: Phantom, out_dir: Path | str) -> None:
 
 def _claim(out_dir: Path, settings: Phantom) -> None:
     """Make the folder this study's: keep what it has written before, remove another's."""
-    claim = {"version": VERSION, "inputs": _inputs(settings), "settings": settings.model_dump(mode="json", exclude={"workers"})}
+    claim = {
+        "version": VERSION,
+        "inputs": _inputs(settings),
+        "settings": settings.model_dump(mode="json", exclude={"workers"}),
+    }
     begun = out_dir / "truth" / "begun.json"
     if begun.exists() and provenance.read_json(begun) == claim:
         return
@@ -102,8 +103,13 @@ def _scan(job: tuple[Phantom, Subject, Visit, Path]) -> dict[str, object]:
         with provenance.atomic(out_dir / "truth" / "labels" / f"{stem}_dseg.nii.gz") as draft:
             nib.save(carried_labels(warp, anatomy, image), draft)
     row = {
-        "cohort": subject.cohort, "subject": name, "months": visit.months, "image": Path(path).relative_to(out_dir).as_posix(),
-        "broken": broken, "anatomy": anatomy.name, **{f"{region}_mm3": volume for region, volume in volumes.items()},
+        "cohort": subject.cohort,
+        "subject": name,
+        "months": visit.months,
+        "image": Path(path).relative_to(out_dir).as_posix(),
+        "broken": broken,
+        "anatomy": anatomy.name,
+        **{f"{region}_mm3": volume for region, volume in volumes.items()},
     }
     provenance.write_json(done, row)
     return row
@@ -120,9 +126,15 @@ def _visit_rows(subjects: list[Subject]) -> Iterator[dict[str, object]]:
     for subject in subjects:
         for visit in subject.visits:
             yield {
-                "cohort": subject.cohort, "subject": adni.ptid(subject) if subject.cohort == "ADNI" else nacc.naccid(subject),
-                "months": visit.months, "age_years": visit.age_years, "sex": subject.sex, "severity": visit.severity,
-                "true_label": visit.true_label, "given_label": visit.given_label, "scanned": visit.scanned,
+                "cohort": subject.cohort,
+                "subject": adni.ptid(subject) if subject.cohort == "ADNI" else nacc.naccid(subject),
+                "months": visit.months,
+                "age_years": visit.age_years,
+                "sex": subject.sex,
+                "severity": visit.severity,
+                "true_label": visit.true_label,
+                "given_label": visit.given_label,
+                "scanned": visit.scanned,
             }
 
 
@@ -133,7 +145,10 @@ def write_warp(path: Path, warp: Warp, anatomy: Anatomy) -> None:
     p + pull(p), `pull` (X, Y, Z, 3) in mm on an axis-aligned grid of `spacing_mm` from `origin_mm`.
     """
     with provenance.atomic(path) as draft:
-        np.savez_compressed(
-            draft, pose=warp.pose, pull=warp.pull[::WARP_STRIDE, ::WARP_STRIDE, ::WARP_STRIDE].astype(np.float16),
-            origin_mm=anatomy.grid.origin_mm, spacing_mm=anatomy.grid.spacing_mm * WARP_STRIDE,
+        np.savez(
+            draft,
+            pose=warp.pose,
+            pull=warp.pull.astype(np.float16),
+            origin_mm=anatomy.grid.origin_mm,
+            spacing_mm=anatomy.grid.spacing_mm,
         )

@@ -122,8 +122,15 @@ def draw_subject(settings: Phantom, index: int, cohort: str) -> Subject:
 
 
 def _draw_visit(
-    rng: np.random.Generator, settings: Phantom, months: int, age: float, severity: float, rate: float,
-    reading: float, *, scanned: bool,
+    rng: np.random.Generator,
+    settings: Phantom,
+    months: int,
+    age: float,
+    severity: float,
+    rate: float,
+    reading: float,
+    *,
+    scanned: bool,
 ) -> Visit:
     """One visit `months` after baseline."""
     now = severity + rate * months / 12
@@ -134,6 +141,12 @@ def _draw_visit(
         given = 1 if true != 1 else int(rng.choice([0, 2]))
     mmse = int(np.clip(round(29.2 - 1.5 * clinical - 4.5 * clinical**2 + rng.normal(0, 1)), 5, 30))
     return Visit(
-        months=months, age_years=age + months / 12, severity=float(now), true_label=CLASSES[true],
-        given_label=CLASSES[given], mmse=mmse, cdr_global=(0.0, 0.5, 1.0)[true], scanned=scanned,
+        months=months,
+        age_years=age + months / 12,
+        severity=float(now),
+        true_label=CLASSES[true],
+        given_label=CLASSES[given],
+        mmse=mmse,
+        cdr_global=(0.0, 0.5, 1.0)[true],
+        scanned=scanned,
     )

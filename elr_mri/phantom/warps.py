@@ -72,7 +72,8 @@ def velocity_of_divergence(source: np.ndarray, grid: Grid, *, spread_mm: float =
     shape = tuple(n + 16 for n in grid.shape)
     waves = np.meshgrid(
         *[2 * np.pi * fft.fftfreq(n, grid.spacing_mm) for n in shape[:2]],
-        2 * np.pi * fft.rfftfreq(shape[2], grid.spacing_mm), indexing="ij",
+        2 * np.pi * fft.rfftfreq(shape[2], grid.spacing_mm),
+        indexing="ij",
     )
     squared = sum(w**2 for w in waves)
     squared[0, 0, 0] = 1.0

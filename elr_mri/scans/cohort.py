@@ -125,7 +125,7 @@ def blank_images(rows: Sequence[dict]) -> pd.DataFrame:
     """The image table that a reader starts from: text paths and ids, no reasons yet."""
     text = ("subject_id", "image_path", "image_uid", "description", "manufacturer", "site", "sex", "reason", "detail")
     frame = pd.DataFrame(list(rows), columns=sorted({*text, *(key for row in rows for key in row)}))
-    return frame.astype({name: object for name in text}).where(frame.notna(), None)
+    return frame.astype(dict.fromkeys(text, object)).where(frame.notna(), None)
 
 
 def classes(values: pd.Series) -> tuple[pd.Series, pd.Series]:

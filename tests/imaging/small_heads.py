@@ -18,14 +18,20 @@ from elr_mri.imaging.grids import Grid, at, box
 from elr_mri.imaging.template import head_template
 
 FAST = Register(
-    spacing_mm=3.0, n4_spacing_mm=8.0, n4_iterations=(10, 10), affine_spacing_mm=5.0, syn_spacing_mm=4.0, syn_iterations=(15, 10),
-    detail_spacing_mm=2.0, detail_iterations=12,
+    spacing_mm=3.0,
+    n4_spacing_mm=8.0,
+    n4_iterations=(10, 10),
+    affine_spacing_mm=5.0,
+    syn_spacing_mm=4.0,
+    syn_iterations=(15, 10),
+    detail_spacing_mm=2.0,
+    detail_iterations=18,
 )
 
 
 @dataclass
 class Head:
-    """A synthetic scan: `image` (X, Y, Z) on `grid`, and where each of its voxels lies in Colin27, (3, X, Y, Z) RAS+ mm."""
+    """A synthetic scan: `image` (X, Y, Z) on `grid`; `origin` (3, X, Y, Z), each voxel's place in Colin27, RAS+ mm."""
 
     image: np.ndarray
     grid: Grid
@@ -36,8 +42,17 @@ class Head:
         return path
 
 
-def make_head(*, seed=0, spacing_mm=3.0, warp_mm=0.0, turn_degrees=(0.0, 0.0, 0.0), shift_mm=(0.0, 0.0, 0.0), shrink=0.0, noise=0.02):
-    """Colin27 at a pose, under a smooth random warp, with tissue drawn together around the hippocampi, a bias field and noise."""
+def make_head(
+    *,
+    seed=0,
+    spacing_mm=3.0,
+    warp_mm=0.0,
+    turn_degrees=(0.0, 0.0, 0.0),
+    shift_mm=(0.0, 0.0, 0.0),
+    shrink=0.0,
+    noise=0.02,
+):
+    """Colin27 at a pose, under a smooth random warp, tissue drawn together at the hippocampi, with bias and noise."""
     rng = np.random.default_rng(seed)
     head = head_template()
     grid = box((-96, -132, -84), (96, 100, 112), spacing_mm)
@@ -52,7 +67,7 @@ def make_head(*, seed=0, spacing_mm=3.0, warp_mm=0.0, turn_degrees=(0.0, 0.0, 0.
     origin = origin + np.stack([at(part, coarse.affine, origin) for part in field])
     for side in (-1, 1):
         away = origin - np.array([side * 27.0, -22.0, -12.0])[:, None, None, None]
-        weight = np.exp(-((away[0] / 11) ** 2 + (away[1] / 24) ** 2 + (away[2] / 11) ** 2) ** 2)
+        weight = np.exp(-(((away[0] / 11) ** 2 + (away[1] / 24) ** 2 + (away[2] / 11) ** 2) ** 2))
         away[1] = 0
         origin = origin + away * weight * ((1 - shrink) ** -0.5 - 1)
     image = at(head.image, head.affine, origin, mode="constant")

@@ -20,7 +20,9 @@ SHAPE = (5, 6, 4)
 AFFINE = np.diag([3.0, 3, 3, 1])
 
 
-@given(volume=arrays(np.float32, SHAPE, elements=st.floats(0, 1.5, width=16)), dtype=st.sampled_from(["uint8", "float16"]))
+@given(
+    volume=arrays(np.float32, SHAPE, elements=st.floats(0, 1.5, width=16)), dtype=st.sampled_from(["uint8", "float16"])
+)
 def test_round_trip_error_is_bounded(volume, dtype):
     assert np.abs(decode(encode(volume, dtype)) - volume).max() <= MAPPINGS[dtype]["error"] * 1.001
     assert np.array_equal(encode(decode(encode(volume, dtype)), dtype), encode(volume, dtype))
@@ -31,12 +33,16 @@ def test_encoding_clips():
 
 
 def write_study(folder, states):
-    """Folders as convert, register and measure write them, with given states: pass, review, fail, or unread (convert failed)."""
+    """Folders as the three steps write them, with given states: pass, review, fail, or unread (convert failed)."""
     rng, volumes = np.random.default_rng(0), {}
     for scan_id, state in states.items():
         for step in ("convert", "register", "measure"):
             (folder / step / scan_id).mkdir(parents=True)
-        converted = {"status": "fail" if state == "unread" else "pass", "reason": "cut short" if state == "unread" else "", "sha256": scan_id}
+        converted = {
+            "status": "fail" if state == "unread" else "pass",
+            "reason": "cut short" if state == "unread" else "",
+            "sha256": scan_id,
+        }
         (folder / "convert" / scan_id / f"{scan_id}_convert.json").write_text(json.dumps(converted))
         if state == "unread":
             continue
@@ -45,21 +51,50 @@ def write_study(folder, states):
         (folder / "register" / scan_id / f"{scan_id}_qc.json").write_text(json.dumps(told))
         volumes[scan_id] = rng.uniform(0, MAX_INTENSITY, SHAPE).astype(np.float32)
         nib.save(nib.Nifti1Image(volumes[scan_id], AFFINE), folder / "register" / scan_id / files["affine_image"])
-        for step, name in (("convert", f"{scan_id}_T1w.nii.gz"), ("register", files["affine_image"]), ("measure", f"{scan_id}_volumes.tsv")):
+        for step, name in (
+            ("convert", f"{scan_id}_T1w.nii.gz"),
+            ("register", files["affine_image"]),
+            ("measure", f"{scan_id}_volumes.tsv"),
+        ):
             (folder / step / scan_id / f"{name}.json").write_text(json.dumps({"settings": {"of": step}}))
         table = pd.DataFrame({"region": VOLUMES, "volume_mm3": np.arange(len(VOLUMES)) + 1000.0})
         table.to_csv(folder / "measure" / scan_id / f"{scan_id}_volumes.tsv", sep="\t", index=False)
-    optional = ("sex", "image_uid", "field_strength_t", "manufacturer", "site", "mmse", "cdr_global", "apoe4", "hippocampus_mm3",
-                "entorhinal_mm3", "icv_mm3")
-    pd.DataFrame({
-        "scan_id": list(states), "cohort": "X", "subject_id": [s.split("_")[0] for s in states], "session_id": "ses-M000",
-        "months": 0, "age_years": 70, "diagnosis": "CN", "image_path": "x",
-    } | {name: "" for name in optional}).to_csv(folder / "scans.tsv", sep="\t", index=False)
+    optional = (
+        "sex",
+        "image_uid",
+        "field_strength_t",
+        "manufacturer",
+        "site",
+        "mmse",
+        "cdr_global",
+        "apoe4",
+        "hippocampus_mm3",
+        "entorhinal_mm3",
+        "icv_mm3",
+    )
+    pd.DataFrame(
+        {
+            "scan_id": list(states),
+            "cohort": "X",
+            "subject_id": [s.split("_")[0] for s in states],
+            "session_id": "ses-M000",
+            "months": 0,
+            "age_years": 70,
+            "diagnosis": "CN",
+            "image_path": "x",
+        }
+        | dict.fromkeys(optional, "")
+    ).to_csv(folder / "scans.tsv", sep="\t", index=False)
     return volumes
 
 
 def go(folder, **settings):
-    pack(folder / "scans.tsv", *(folder / step for step in ("convert", "register", "measure")), Pack(**settings), folder / "pack")
+    pack(
+        folder / "scans.tsv",
+        *(folder / step for step in ("convert", "register", "measure")),
+        Pack(**settings),
+        folder / "pack",
+    )
     return Cache.read(folder / "pack")
 
 
@@ -75,10 +110,16 @@ def test_pack(tmp_path, dtype):
         assert np.abs(cache.volume(scan_id) - volumes[scan_id]).max() <= cache.meta["intensity"]["error"] * 1.001
     status = pd.read_csv(tmp_path / "pack" / "status.tsv", sep="\t").set_index("scan_id")
     assert list(status.index) == list(STATES)
-    assert list(status["status"]) == ["pass", "fail", "review", "fail"] and status["step"]["sub-d_ses-M000"] == "convert"
+    assert (
+        list(status["status"]) == ["pass", "fail", "review", "fail"] and status["step"]["sub-d_ses-M000"] == "convert"
+    )
     rois = pd.read_csv(tmp_path / "pack" / "roi_volumes.tsv", sep="\t")
     assert list(rois.columns) == ["scan_id", *VOLUMES] and len(rois) == 2
-    assert cache.meta["affine"] == AFFINE.tolist() and cache.meta["shape"] == list(SHAPE) and set(cache.meta["sources"]) == set(rois["scan_id"])
+    assert (
+        cache.meta["affine"] == AFFINE.tolist()
+        and cache.meta["shape"] == list(SHAPE)
+        and set(cache.meta["sources"]) == set(rois["scan_id"])
+    )
     assert cache.meta["settings"]["register"] == {"of": "register"}
     with pytest.raises(KeyError):
         cache.row("sub-b_ses-M000")
@@ -108,7 +149,7 @@ def test_another_version_or_shape_is_refused(tmp_path):
 
 def test_only_failures_is_bad_input_that_names_the_table(tmp_path):
     write_study(tmp_path, {"sub-b_ses-M000": "fail"})
-    with pytest.raises(BadInput, match="status.tsv"):
+    with pytest.raises(BadInput, match=r"status\.tsv"):
         go(tmp_path)
     assert (tmp_path / "pack" / "status.tsv").is_file()
 

@@ -28,12 +28,19 @@ def go(source, tmp_path, name="sub-x_ses-M000", **settings):
     return convert_scan(str(source), tmp_path / "out", name, Convert(**settings))
 
 
-@pytest.mark.parametrize("axes", ["".join(p) for p in itertools.product("LR", "AP", "IS")] + ["PIR", "ASR", "SPL", "ILP"])
+@pytest.mark.parametrize(
+    "axes", ["".join(p) for p in itertools.product("LR", "AP", "IS")] + ["PIR", "ASR", "SPL", "ILP"]
+)
 def test_orientations_give_one_array(axes, tmp_path):
     nib.save(image(), tmp_path / "ras.nii")
-    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(axes)))
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(axes))
+    )
     nib.save(image().as_reoriented(turn), tmp_path / f"{axes}.nii.gz")
-    one, other = go(tmp_path / "ras.nii", tmp_path, "sub-a_ses-M000"), go(tmp_path / f"{axes}.nii.gz", tmp_path, "sub-b_ses-M000")
+    one, other = (
+        go(tmp_path / "ras.nii", tmp_path, "sub-a_ses-M000"),
+        go(tmp_path / f"{axes}.nii.gz", tmp_path, "sub-b_ses-M000"),
+    )
     assert one["sha256"] == other["sha256"] and other["source_axes"] == axes
     back = nib.load(tmp_path / "out" / "sub-b_ses-M000_T1w.nii.gz")
     assert nib.aff2axcodes(back.affine) == ("R", "A", "S")
@@ -45,7 +52,10 @@ def test_another_array_has_another_digest(tmp_path):
     changed[3, 4, 5] += 1
     nib.save(image(), tmp_path / "a.nii")
     nib.save(image(changed), tmp_path / "b.nii")
-    assert go(tmp_path / "a.nii", tmp_path, "sub-a_ses-M000")["sha256"] != go(tmp_path / "b.nii", tmp_path, "sub-b_ses-M000")["sha256"]
+    assert (
+        go(tmp_path / "a.nii", tmp_path, "sub-a_ses-M000")["sha256"]
+        != go(tmp_path / "b.nii", tmp_path, "sub-b_ses-M000")["sha256"]
+    )
 
 
 def nan():

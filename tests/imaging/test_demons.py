@@ -40,7 +40,9 @@ def test_jacobian_of_an_inverse_is_the_reciprocal():
 
 def test_equal_images_do_not_move():
     image = texture()
-    u = demons(image, image, np.zeros((3, *SHAPE), np.float32), iterations=3, update_sigma=1, total_sigma=0.5, window_radius=2)
+    u = demons(
+        image, image, np.zeros((3, *SHAPE), np.float32), iterations=3, update_sigma=1, total_sigma=0.5, window_radius=2
+    )
     assert np.abs(u).max() < 1e-5
 
 

@@ -41,7 +41,7 @@ def test_a_scan_without_the_temporal_lobe_gets_no_labels():
 
 
 def true_mass(head, side):
-    """How much of the hippocampus (its template label, laid on Colin27 by their common coordinates) a synthetic head holds."""
+    """How much of the hippocampus a synthetic head holds; its template label lies on Colin27 by common coordinates."""
     return at(LABELS.share(f"hippocampus_{side}"), LABELS.affine, head.origin, mode="constant").sum()
 
 
@@ -49,7 +49,9 @@ def test_both_ways_of_measuring_agree_and_shrinkage_is_seen(study, tmp_path):
     folder, heads, _ = study
     told = {}
     for scan_id, head in heads.items():
-        told[scan_id] = measure_scan(folder / "register" / scan_id, tmp_path / scan_id, scan_id, Measure())["volumes_mm3"]
+        told[scan_id] = measure_scan(folder / "register" / scan_id, tmp_path / scan_id, scan_id, Measure())[
+            "volumes_mm3"
+        ]
         frame = ROI.read(tmp_path / scan_id / f"{scan_id}_volumes.tsv")
         assert dict(zip(frame["region"], frame["volume_mm3"], strict=True)) == pytest.approx(told[scan_id], abs=0.01)
         native = nib.load(tmp_path / scan_id / f"{scan_id}_dseg.nii.gz")
@@ -59,14 +61,16 @@ def test_both_ways_of_measuring_agree_and_shrinkage_is_seen(study, tmp_path):
     for side in ("left", "right"):
         planted = true_mass(heads["sub-shrunk_ses-M000"], side) / true_mass(heads["sub-plain_ses-M000"], side)
         found = shrunk[f"hippocampus_{side}"] / plain[f"hippocampus_{side}"]
-        assert planted < 0.88 and abs(found - planted) < 0.35 * (1 - planted)
+        assert planted < 0.9 and 0.5 < (1 - found) / (1 - planted) < 1.2  # 3 mm voxels see two thirds of it
         assert 3000 < plain[f"hippocampus_{side}"] < 7000
     assert shrunk["intracranial"] / plain["intracranial"] == pytest.approx(1, abs=0.01)
 
 
 def test_shipped_labels_are_symmetric_and_on_their_sides():
     volume = LABELS.volume
-    assert np.array_equal(volume == 1, np.flip(volume == 2, axis=0)) and np.array_equal(volume == 3, np.flip(volume == 4, axis=0))
+    assert np.array_equal(volume == 1, np.flip(volume == 2, axis=0)) and np.array_equal(
+        volume == 3, np.flip(volume == 4, axis=0)
+    )
     for number, sign in ((1, -1), (2, 1), (3, -1), (4, 1)):
         x = np.argwhere(volume == number)[:, 0] * LABELS.affine[0, 0] + LABELS.affine[0, 3]
         assert (np.sign(x) == sign).all()
@@ -79,5 +83,5 @@ def test_another_label_map_must_have_the_regions(tmp_path):
     nib.save(nib.Nifti1Image((LABELS.volume == 1).astype(np.uint8), LABELS.affine), tmp_path / "few.nii.gz")
     with pytest.raises(BadInput, match="hippocampus_right"):
         read_labels(str(tmp_path / "few.nii.gz"))
-    with pytest.raises(BadInput, match="measure.labels"):
+    with pytest.raises(BadInput, match=r"measure\.labels"):
         read_labels(str(tmp_path / "absent.nii.gz"))

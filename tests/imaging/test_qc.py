@@ -24,7 +24,10 @@ def body(kind):
     return Head(np.ascontiguousarray(image, dtype=np.float32), head.grid, head.origin)
 
 
-@pytest.mark.parametrize("kind", ["noise", "cylinder", "upside-down", "turned over", "back to front"])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("turned over", "back to front")]
+
+
+@pytest.mark.parametrize("kind", ["noise", "cylinder", "upside-down", *SLOW])
 def test_no_usable_head_fails(kind, tmp_path):
     told = run(body(kind), tmp_path, "sub-x_ses-M000")
     assert told["status"] == "fail" and told["reasons"]

@@ -33,8 +33,16 @@ def test_hippocampi_agree_with_manual_labels(name, tmp_path):
     assert dice(found == 1, manual == 48) >= 0.6 and dice(found == 2, manual == 47) >= 0.6
 
 
-@pytest.mark.parametrize("name", ["colin27_head.nii.gz", "hippodeep_head.nii.gz", "pumi_head_2mm.nii.gz", "coregqa_brain.nii.gz",
-                                  "freesurferformats_brain.mgz"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "colin27_head.nii.gz",
+        "hippodeep_head.nii.gz",
+        "pumi_head_2mm.nii.gz",
+        "coregqa_brain.nii.gz",
+        "freesurferformats_brain.mgz",
+    ],
+)
 def test_real_scans_pass_with_plausible_hippocampi(name, tmp_path):
     told, measured, _ = go(Path(DATA) / "t1" / name, tmp_path)
     assert told["status"] == "pass"

@@ -3,13 +3,17 @@
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pytest
 from small_heads import FAST, run
 
+from elr_mri.config import Convert
 from elr_mri.imaging import register
 from elr_mri.imaging.affine import similarity
+from elr_mri.imaging.convert import convert
 from elr_mri.imaging.grids import at, box
 from elr_mri.imaging.template import MNI, brain_template, head_template
 from elr_mri.imaging.transforms import read_affine, read_warp, to_native
+from elr_mri.scans.table import SCANS
 
 PLAIN, WARPED, TURNED = ("sub-plain_ses-M000", "sub-warped_ses-M000", "sub-turned_ses-M000")
 
@@ -18,8 +22,13 @@ def where(study, scan_id, points):
     """The Colin27 mm that registration assigns to template points."""
     folder, heads, told = study
     files = told[scan_id]["files"]
-    native = to_native(points, *(reader(folder / "register" / scan_id / files[name])
-                                 for reader, name in ((read_affine, "affine"), (read_warp, "warp"))))
+    native = to_native(
+        points,
+        *(
+            reader(folder / "register" / scan_id / files[name])
+            for reader, name in ((read_affine, "affine"), (read_warp, "warp"))
+        ),
+    )
     head = heads[scan_id]
     return np.stack([at(part, head.grid.affine, native) for part in head.origin])
 
@@ -73,7 +82,9 @@ def test_outputs(study):
 def test_a_current_scan_is_not_done_again_and_a_changed_setting_is(study, tmp_path, monkeypatch):
     folder, _, told = study
     calls = []
-    monkeypatch.setattr(register, "align", lambda *a, **k: calls.append(a) or (_ for _ in ()).throw(register.NoBrain("called")))
+    monkeypatch.setattr(
+        register, "align", lambda *a, **k: calls.append(a) or (_ for _ in ()).throw(register.NoBrain("called"))
+    )
     args = (folder / "convert" / PLAIN, folder / "register" / PLAIN, PLAIN)
     assert register.register_converted(*args, FAST) == told[PLAIN] and not calls
     changed = register.register_converted(args[0], tmp_path, PLAIN, FAST.model_copy(update={"syn_spacing_mm": 5.0}))
@@ -81,18 +92,24 @@ def test_a_current_scan_is_not_done_again_and_a_changed_setting_is(study, tmp_pa
 
 
 def test_a_batch_with_a_broken_scan_goes_on(study, tmp_path, capsys):
-    from elr_mri.config import Convert
-    from elr_mri.imaging.convert import convert
-
-    folder, heads, _ = study
+    heads = study[1]
     heads[PLAIN].save(tmp_path / "good.nii")
     (tmp_path / "bad.nii").write_bytes(b"no image")
     ids = ["sub-bad_ses-M000", PLAIN]
-    pd.DataFrame({
-        "scan_id": ids, "cohort": "X", "subject_id": ["sub-bad", "sub-plain"], "session_id": "ses-M000", "months": 0,
-        "age_years": 70, "sex": "F", "diagnosis": "CN", "image_path": [str(tmp_path / "bad.nii"), str(tmp_path / "good.nii")],
-    } | {name: "" for name in ("image_uid", "field_strength_t", "manufacturer", "site", "mmse", "cdr_global", "apoe4",
-                               "hippocampus_mm3", "entorhinal_mm3", "icv_mm3")}).to_csv(tmp_path / "scans.tsv", sep="\t", index=False)
+    pd.DataFrame(
+        {
+            "scan_id": ids,
+            "cohort": "X",
+            "subject_id": ["sub-bad", "sub-plain"],
+            "session_id": "ses-M000",
+            "months": 0,
+            "age_years": 70,
+            "diagnosis": "CN",
+            "image_path": [str(tmp_path / "bad.nii"), str(tmp_path / "good.nii")],
+        }
+        | {column.name: "" for column in SCANS.columns if not column.required}
+        | {"sex": "F"}
+    ).to_csv(tmp_path / "scans.tsv", sep="\t", index=False)
     convert(tmp_path / "scans.tsv", "000", 1, Convert(), tmp_path / "c")
     register.register(tmp_path / "scans.tsv", tmp_path / "c", "000", 1, FAST, tmp_path / "r")
     states = pd.read_csv(tmp_path / "r" / "batches" / "000.tsv", sep="\t").set_index("scan_id")["status"]
@@ -101,7 +118,26 @@ def test_a_batch_with_a_broken_scan_goes_on(study, tmp_path, capsys):
 
 
 def test_bits_are_the_same_each_time(study, tmp_path):
-    folder, heads, told = study
+    _, heads, told = study
     again = run(heads[PLAIN], tmp_path, PLAIN)
     assert again["numbers"] == told[PLAIN]["numbers"]
-    assert np.array_equal(nib.load(tmp_path / "register" / PLAIN / again["files"]["affine_image"]).get_fdata(), volume(study, PLAIN).get_fdata())
+    assert np.array_equal(
+        nib.load(tmp_path / "register" / PLAIN / again["files"]["affine_image"]).get_fdata(),
+        volume(study, PLAIN).get_fdata(),
+    )
+
+
+@pytest.mark.slow
+def test_syn_of_ants_is_the_other_engine(study, tmp_path):
+    settings = FAST.model_copy(
+        update={"warp": "syn", "syn_spacing_mm": 5.0, "syn_iterations": (10, 6), "write_syn": True}
+    )
+    told = run(study[1][PLAIN], tmp_path, PLAIN, settings)
+    folder = tmp_path / "register" / PLAIN
+    assert told["status"] == "pass" and told["numbers"]["correlation_warped"] > told["numbers"]["correlation_affine"]
+    warped = nib.load(folder / told["files"]["syn_image"]).get_fdata()
+    grid = register.study_grid(3.0)
+    inside = brain_template(MNI).mask_on(grid) > 0.5
+    still = brain_template(MNI).image_on(grid)
+    affine = nib.load(folder / told["files"]["affine_image"]).get_fdata()
+    assert similarity(warped, still, inside) > similarity(affine, still, inside) + 0.05

@@ -33,7 +33,7 @@ def test_saliency_of_a_linear_model_is_its_weights() -> None:
     weights = torch.randn(2, 35**3)
     model.network = Linear(weights)
     volumes = torch.zeros(2, *SHAPE)
-    maps, _ = saliency(model, volumes, torch.tensor([0, 1]), None)
+    maps, _ = saliency(model, volumes, torch.tensor([0, 1]), None, shifts=((0, 0, 0),))
     expected = torch.zeros(SHAPE)
     expected[1:36, 2:37, 1:36] = (weights[1] - weights[0]).abs().view(35, 35, 35)
     for found in maps:

@@ -40,7 +40,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(study, tmp_p
         return {p.relative_to(folder).as_posix(): digest_file(p) for p in files}
 
     assert digests(study) == digests(tmp_path / "again")
-    assert set(digests(study).values()).isdisjoint({v for k, v in digests(tmp_path / "other").items() if k.endswith(".nii")})
+    assert set(digests(study).values()).isdisjoint(
+        {v for k, v in digests(tmp_path / "other").items() if k.endswith(".nii")}
+    )
 
 
 def test_a_second_run_touches_nothing(study):

@@ -35,7 +35,11 @@ def test_every_dependency_is_pinned_once():
 
 def test_imports_flow_one_way():
     found = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.returncode == 0, found.stdout
 
@@ -66,5 +70,9 @@ def test_every_step_has_help_with_an_example():
 
 
 def test_modules_fit_in_one_reading():
-    long = {str(p.relative_to(ROOT)): n for p in (ROOT / "elr_mri").rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in (ROOT / "elr_mri").rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 350
+    }
     assert not long

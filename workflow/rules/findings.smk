@@ -30,7 +30,7 @@ rule evaluate:
         PREDICTIONS,
     output:
         results=FINDINGS / "tables" / "results.tsv",
-        main=FINDINGS / "tables" / "main.tsv",
+        main=report(FINDINGS / "tables" / "main.tsv", caption="../report/main.rst", category="Results"),
         differences=FINDINGS / "tables" / "differences.tsv",
         confusion=FINDINGS / "tables" / "confusion.tsv",
         roc=FINDINGS / "tables" / "roc.tsv",

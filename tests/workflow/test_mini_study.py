@@ -1,0 +1,109 @@
+"""The whole chain on a small study: everything is written, counted and connected; nothing is done twice."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import MINI
+from studies import changed, run, truth
+
+pytestmark = pytest.mark.xdist_group("mini")
+
+
+def table(mini: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(mini / "results" / name, sep="\t")
+
+
+def test_every_image_is_kept_or_excluded_with_a_reason(mini):
+    scans, exclusions = table(mini, "scans/ingest/scans.tsv"), table(mini, "scans/ingest/exclusions.tsv")
+    planted = truth(mini / "results")
+    localizers = (planted["cohort"] == "NACC").sum()
+    assert len(scans) + len(exclusions) == len(planted) + localizers
+    assert exclusions["reason"].notna().all()
+
+
+def test_given_labels_and_ages_are_those_of_the_downloads(mini):
+    scans = table(mini, "scans/ingest/scans.tsv").merge(truth(mini / "results"), on="scan_id", validate="1:1")
+    assert len(scans) == len(truth(mini / "results"))
+    assert (scans["diagnosis"] == scans["given_label"]).all()
+    adni = scans[scans["cohort_x"] == "ADNI"]
+    assert (adni["age_years_x"] - adni["age_years_y"]).abs().max() < 0.15
+
+
+def test_the_broken_scan_failed_and_is_counted_and_left_out(mini):
+    planted = truth(mini / "results")
+    broken = planted.loc[planted["broken"] == True, "scan_id"]  # noqa: E712  a blank is not True
+    status = table(mini, "imaging/pack/status.tsv").set_index("scan_id")
+    assert list(status.index[status["status"] == "fail"]) == list(broken)
+    assert set(broken).isdisjoint(table(mini, "imaging/pack/index.tsv")["scan_id"])
+
+
+def test_no_subject_stands_in_two_splits(mini):
+    splits = table(mini, "scans/split/splits.tsv")
+    assert splits["subject_id"].is_unique
+    assert set(splits.loc[splits["cohort"] == "NACC", "split"]) == {"external"}
+
+
+def test_every_model_predicts_every_packed_scan(mini):
+    packed = set(table(mini, "imaging/pack/index.tsv")["scan_id"])
+    for name in ("findings/baseline", "learning/wide-age-elr/seed-0", "learning/resnet18/seed-0"):
+        predictions = table(mini, f"{name}/predictions.tsv")
+        assert set(predictions["scan_id"]) == packed
+        assert predictions[["p_cn", "p_mci", "p_ad"]].sum(axis=1).round(6).eq(1).all()
+
+
+def test_the_report_is_whole_and_says_that_the_study_is_synthetic(mini):
+    page = (mini / "results" / "report.html").read_text()
+    for anchor in (
+        "results",
+        "demographics",
+        "examples",
+        "registration",
+        "volumes",
+        "learning",
+        "roc",
+        "saliency",
+        "reproduce",
+    ):
+        assert f'id="{anchor}"' in page
+    assert "synthetic" in page.lower() and not re.search(r'(src|href)="https?:', page)
+
+
+def test_the_steps_never_read_the_truth(mini):
+    sidecars = [p for p in (mini / "results").rglob("*.json") if "phantom" not in p.parts]
+    assert sidecars and not any("truth" in p.read_text() for p in sidecars)
+
+
+def test_a_second_run_has_nothing_to_do(mini):
+    again = run(mini, MINI)
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout
+
+
+def test_a_training_parameter_re_registers_nothing(mini):
+    planned = run(mini, changed(**{**MINI, "train": {**MINI["train"], "epochs": 2}}), "--dry-run")
+    rules = set(re.findall(r"^rule (\w+):", planned.stdout, re.M))
+    assert "train" in rules and rules.isdisjoint(
+        {"phantom", "ingest", "convert", "register", "measure", "pack", "baseline"}
+    )
+
+
+def test_model_folders_hold_no_pickle_and_say_what_they_were_trained_on(mini):
+    folder = mini / "results" / "learning" / "wide-age-elr" / "seed-0"
+    assert not [p for p in folder.rglob("*") if p.suffix in {".pt", ".pth", ".pkl"}]
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["trained_on"]["cohorts"] == ["ADNI"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"trian": {}}, "train"),
+        ({"train": {**MINI["train"], "epoch": 3}}, "epochs"),
+        ({"phantom": {**MINI["phantom"], "n_subject": 3}}, "n_subjects"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_nearest_one(tmp_path, change, told):
+    refused = run(tmp_path, {**MINI, **change}, "--dry-run")
+    assert refused.returncode == 2 and f"Did you mean '{told}'?" in refused.stdout
