@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="From T1-weighted MRI to calibrated CN / MCI / AD predictions, with the evidence for them.",
+    help="From T1-weighted MRI to CN / MCI / AD predictions, with the evidence for them.",
 )
 
 Config = Annotated[

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import reprlib
 import warnings
 from pathlib import Path
@@ -201,6 +202,7 @@ class Predict(Section):
     """Evaluation crops."""
 
     batch_size: Annotated[int, Field(ge=1)] = 8
+    device: str = "auto"
 
 
 class Explain(Section):
@@ -208,6 +210,7 @@ class Explain(Section):
 
     model: str = "wide-age-elr"
     split: Literal["val", "test", "external"] = "test"
+    device: str = "auto"
 
 
 class Evaluate(Section):
@@ -249,6 +252,25 @@ class Study(Section):
     explain: Explain = Explain()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Study:
+        models = list(self.train.models)
+        for slug in models:
+            if not re.fullmatch(r"[a-z0-9-]+", slug) or slug in ("volumes", "explain"):
+                raise ValueError(
+                    f"train.models must be named in a-z, 0-9 and -, and not volumes or explain; got {slug!r}"
+                )
+        if models and self.explain.model not in models:
+            raise ValueError(f"explain.model must be one of {', '.join(models)}; got {self.explain.model!r}")
+        if models and self.report.reference not in ("volumes", *models):
+            raise ValueError(
+                f"report.reference must be volumes or one of {', '.join(models)}; got {self.report.reference!r}"
+            )
+        names = [cohort.name for cohort in self.cohorts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"cohorts must have different names; got {', '.join(names)}")
+        return self
 
 
 T = TypeVar("T", bound=Section)

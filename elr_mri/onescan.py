@@ -55,6 +55,8 @@ def predict_scan(
         Where the scan cannot be read, or quality control fails it; `prediction.json` then holds the reason.
     """
     out_dir, model_dir = Path(out_dir), Path(model_dir)
+    for earlier in ("prediction.json", "report.html"):
+        (out_dir / earlier).unlink(missing_ok=True)  # a refused scan must not leave another scan's page behind
     facts = read_facts(model_dir)
     _check_age(facts, age_years)
     told = {"scan": Path(scan).name, "model": facts["slug"], "seed": facts["seed"], "age_years": age_years}
@@ -131,7 +133,7 @@ def _volume(out_dir: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
 
 def _baseline_of(model_dir: Path) -> Path:
     """Where the workflow keeps the volume baseline of the study that a model folder lies in."""
-    return model_dir.resolve().parents[2] / "findings" / "baseline" / "model.json"
+    return model_dir.resolve() / ".." / ".." / ".." / "findings" / "baseline" / "model.json"
 
 
 def _percentiles(

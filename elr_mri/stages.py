@@ -1,9 +1,8 @@
 """The version of every stage: a bump re-runs exactly that stage and what depends on it.
 
 Snakemake does not see edits in an imported module, so the rules pass these numbers as
-parameters. Raise a stage's number whenever its output changes for the same input; a
-golden-digest test fails where numbers changed and the version did not. Standard library
-only: the workflow reads this while it parses.
+parameters. Raise a stage's number whenever its output changes for the same input. Standard
+library only: the workflow reads this while it parses.
 """
 
 VERSIONS = {

@@ -7,20 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from elr_mri.errors import BadInput
-from elr_mri.scans.schema import Column, Schema
-
-#: The final state of every scan of the scan table, as `pack` writes it.
-STATUS = Schema(
-    name="scan status",
-    version=1,
-    key=("scan_id",),
-    columns=(
-        Column("scan_id"),
-        Column("step", required=False),
-        Column("status", allowed=("pass", "review", "fail")),
-        Column("reason", required=False),
-    ),
-)
+from elr_mri.imaging.cache import STATUS
 
 
 def images(scans: pd.DataFrame, exclusions: pd.DataFrame) -> list[tuple[str, str, int]]:

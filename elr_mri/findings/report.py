@@ -8,6 +8,7 @@ is named in its place, never left out in silence.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,10 @@ def report(
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),
         "config_digest": provenance.digest_json(study.model_dump(mode="json")),
-        "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)]),
+        "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)], study),
         "versions": provenance.versions(),
     }
+    _write_tables(tables_dir, demographics_path, context["images"], context["states"])
     provenance.write_text(page_path, page.render("report.html.j2", context))
     inputs = {
         path.name: provenance.digest_file(path)
@@ -116,6 +118,22 @@ def report(
     }
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
     return page_path
+
+
+def _write_tables(
+    tables_dir: Path,
+    demographics_path: Path | None,
+    images: list[tuple[str, str, int]] | None,
+    states: list[tuple[str, str, int]],
+) -> None:
+    """Put the page's other tables beside those of `evaluate`: demographics.tsv and accounting.tsv."""
+    if demographics_path:
+        with provenance.atomic(tables_dir / "demographics.tsv") as draft:
+            shutil.copyfile(demographics_path, draft)
+    rows = [("images", *row) for row in images or []] + [("scans", *row) for row in states]
+    with provenance.atomic(tables_dir / "accounting.tsv") as draft:
+        table = pd.DataFrame(rows, columns=["counted", "cohort", "state", "number"])
+        table.to_csv(draft, sep="\t", index=False, lineterminator="\n")
 
 
 def result_groups(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -222,9 +240,12 @@ def _shown(study: config.Study) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-def _commands(outputs: Sequence[Path]) -> list[tuple[str, str]]:
-    """(step, command) of every output that has a sidecar; this page's own last."""
+def _commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, str]]:
+    """(step, command) of every output that has a sidecar, without the folders that the cohorts lie in."""
     told = [provenance.read_json(beside) for path in outputs if (beside := provenance.sidecar(path)).is_file()]
+    for one in told:
+        for cohort in study.cohorts:
+            one["command"] = one["command"].replace(cohort.path, Path(cohort.path).name)
     commands = {(one["step"], one["command"]) for one in told}
     order = list(dict.fromkeys(one["step"] for one in told))
     return sorted(commands, key=lambda pair: (order.index(pair[0]), pair[1]))

@@ -166,6 +166,7 @@ def pack(
             "dtype": settings.dtype,
             "intensity": {"white_matter": 1.0, "maximum": MAX_INTENSITY, **MAPPINGS[settings.dtype]},
             "sources": sources,
+            "volumes_sha256": digest_file(out_dir / "volumes.npy"),
             "settings": _settings_of(kept[0], folders),
         },
     )

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from elr_mri.config import Convert
 from elr_mri.imaging import batch as batches_
 from elr_mri.provenance import atomic, digest_json, is_current, read_json, record, write_json
+from elr_mri.scans.imagepath import READ_ERRORS, split_member
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["convert"]
@@ -29,14 +29,10 @@ SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
 #: What readers raise on a broken file (seen on truncated, mislabelled and empty files).
 UNREADABLE = (
-    OSError,
-    EOFError,
+    *READ_ERRORS,
     ValueError,
-    zlib.error,
-    zipfile.BadZipFile,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
-    KeyError,
 )
 
 
@@ -151,16 +147,15 @@ def digest_array(volume: np.ndarray) -> str:
 @contextmanager
 def local_file(source: str, work_dir: Path) -> Iterator[Path]:
     """A readable image file for `source`; what had to be unpacked disappears when the block ends."""
-    archive, bang, member = source.partition("!")
-    path = Path(archive)
+    path, member = split_member(source)
     if not path.exists():
         raise Unusable("no such file")
-    if not bang and path.is_file():
+    if member is None and path.is_file():
         yield path
         return
     work_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=work_dir) as scratch:
-        yield _unzip(path, member, Path(scratch)) if bang else _dicom(path, Path(scratch))
+        yield _dicom(path, Path(scratch)) if member is None else _unzip(path, member, Path(scratch))
 
 
 def _unzip(archive: Path, member: str, scratch: Path) -> Path:
@@ -197,7 +192,7 @@ def _dicom(folder: Path, scratch: Path) -> Path:
 
 def _fingerprint(source: str) -> str:
     """A digest that changes when the source does: names, sizes and times, not the bytes of a whole archive."""
-    archive, _, member = source.partition("!")
+    archive, member = split_member(source)
     path = Path(archive)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] * path.exists()
     return digest_json([member, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]])

@@ -89,7 +89,7 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     labels = _labels(settings.labels)
     matrix = read_affine(files["affine"])
     volumes = region_volumes(labels, matrix, read_warp(files["warp"]))
-    volumes["intracranial"] = intracranial(told["template"], matrix)
+    volumes["intracranial"] = intracranial(told["template_source"], matrix)
     native = nib.load(files["mask"])
     segmented = native_labels(labels, Grid(native.shape, native.affine), matrix, read_warp(files["inverse_warp"]))
     with atomic(out_dir / f"{scan_id}_dseg.nii.gz") as draft:

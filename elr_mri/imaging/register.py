@@ -97,7 +97,7 @@ def register_scan(
     template = brain_template(settings.template)
     try:
         found = align(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine), template, settings)
-    except NoBrain as problem:
+    except (NoBrain, np.linalg.LinAlgError) as problem:
         return _refuse(out_dir, scan_id, str(problem))
     numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
@@ -108,6 +108,7 @@ def register_scan(
         "reasons": reasons,
         "numbers": {name: round(value, 4) for name, value in numbers.items()},
         "template": template.id,
+        "template_source": settings.template,
         "files": files,
     }
     _write(out_dir, files, found, settings)

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.grids import Grid, box, pull
+from elr_mri.provenance import digest_file
 
 DATA = Path(str(resources.files("elr_mri") / "data"))
 HEAD_IMAGE = DATA / "tpl-Colin27_T1w.nii.gz"
@@ -88,7 +89,7 @@ def brain_template(name: str) -> Template:
     image = nib.as_closest_canonical(nib.load(path))
     volume = np.asarray(image.dataobj)
     mask = ndimage.binary_fill_holes(volume > 0.02 * np.percentile(volume, 99.5))
-    return _template("custom", image, mask)
+    return _template(f"custom{digest_file(path)[:8]}", image, mask)
 
 
 @lru_cache(maxsize=1)

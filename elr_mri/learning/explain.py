@@ -22,6 +22,7 @@ from elr_mri.config import Explain
 from elr_mri.errors import BadInput
 from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, centred, read_scan_set
+from elr_mri.learning.recipe import device
 from elr_mri.provenance import atomic, digest_file, record
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
@@ -44,7 +45,7 @@ def explain(
     """Write the aggregated maps, overall, per class and of random weights, and an example of each class.
 
     Writes `aggregate.nii.gz`, `aggregate_<class>.nii.gz`, `aggregate_random.nii.gz`, `example_<class>.nii.gz` (the
-    correctly classified scan that the model is surest of; a class without one has none) and `examples.tsv`.
+    scan that the model is surest of, see `_examples`) and `examples.tsv` (class, scan_id, p of the true class, right, row).
     """
     facts = read_facts(model_dir)
     every = read_scan_set(cache_dir, scans_path, splits_path)
@@ -54,21 +55,28 @@ def explain(
         raise BadInput(
             expected=f"{settings.split} scans", got="none", where="splits.tsv", fix="Choose another explain.split."
         )
-    model, output_dir, affine = load_model(model_dir), Path(output_dir), np.array(every.meta["affine"])
-    maps, logits = saliency_maps(model, scans)
-    write_map(maps.mean(axis=0), affine, output_dir / "aggregate.nii.gz")
-    for label, name in enumerate(CLASSES):
-        if (here := (scans.labels == label).numpy()).any():
-            write_map(maps[here].mean(axis=0), affine, output_dir / f"aggregate_{name}.nii.gz")
-    write_map(
-        saliency_maps(_fresh(model, facts), scans)[0].mean(axis=0), affine, output_dir / "aggregate_random.nii.gz"
+    model, output_dir, affine = (
+        load_model(model_dir, device(settings.device)),
+        Path(output_dir),
+        np.array(every.meta["affine"]),
     )
+    for stale in output_dir.glob("*.nii.gz"):
+        stale.unlink()
+    sums, logits = summed_maps(model, scans)
+    counts = np.bincount(scans.labels.numpy(), minlength=len(CLASSES))
+    for label, name in enumerate(CLASSES):
+        if counts[label]:
+            write_map(sums[label] / counts[label], affine, output_dir / f"aggregate_{name}.nii.gz")
+    random, _ = summed_maps(_fresh(model, facts), scans)
+    write_map(random.sum(axis=0) / len(scans), affine, output_dir / "aggregate_random.nii.gz")
     examples = _examples(scans, logits)
     for line in examples.itertuples():
-        write_map(maps[line.place], affine, output_dir / f"example_{line.diagnosis}.nii.gz")
+        own = saliency(model, scans.read([line.place]), scans.labels[[line.place]], scans.ages_years[[line.place]])[0]
+        write_map(own[0].numpy(), affine, output_dir / f"example_{line.diagnosis}.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
-        table = examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "row"]]
+        table = examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]]
         table.to_csv(draft, sep="\t", index=False, lineterminator="\n")
+    write_map(sums.sum(axis=0) / len(scans), affine, output_dir / "aggregate.nii.gz")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
         "cache_meta": digest_file(Path(cache_dir) / "meta.json"),
@@ -83,26 +91,31 @@ def explain(
     )
 
 
-def saliency_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Saliency of every scan of a set.
+def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Saliency summed over the scans of each class; only the sums are held.
 
     Returns
     -------
-    maps : (n_scans, X, Y, Z) float32, packed grid, each summing to 1
+    sums : (n_classes, X, Y, Z) float64, packed grid; every scan's map sums to 1
     logits : (n_scans, n_classes) float32
     """
-    places = np.arange(len(scans))
-    maps, logits = [], []
+    sums, logits = np.zeros((len(CLASSES), *scans.volumes.shape[1:])), []
     for start in range(0, len(scans), batch_size):
-        here = places[start : start + batch_size]
-        found = saliency(model, scans.read(here), scans.labels[here], scans.ages_years[here])
-        maps.append(found[0].numpy())
-        logits.append(found[1].numpy())
-    return np.concatenate(maps), np.concatenate(logits)
+        here = np.arange(start, min(start + batch_size, len(scans)))
+        maps, told = saliency(model, scans.read(here), scans.labels[here], scans.ages_years[here])
+        np.add.at(sums, scans.labels[here].numpy(), maps.numpy())
+        logits.append(told.numpy())
+        print(f"explain: {here[-1] + 1} of {len(scans)} scans", flush=True)
+    return sums, np.concatenate(logits)
 
 
 def saliency(
-    model: Model, volumes: Tensor, labels: Tensor, ages_years: Tensor | None, *, shifts: Sequence[tuple[int, int, int]] = SHIFTS
+    model: Model,
+    volumes: Tensor,
+    labels: Tensor,
+    ages_years: Tensor | None,
+    *,
+    shifts: Sequence[tuple[int, int, int]] = SHIFTS,
 ) -> tuple[Tensor, Tensor]:
     """Normalised gradient magnitude of the log-probability of `labels`, by the standardised intensities.
 
@@ -119,7 +132,10 @@ def saliency(
     maps : (batch, X, Y, Z) float32, zero outside the crop, each summing to 1
     logits : (batch, n_classes) float32
     """
-    maps, logits = torch.zeros(volumes.shape), []
+    on = next(model.parameters()).device
+    volumes, labels = volumes.to(on), labels.to(on)
+    ages_years = None if ages_years is None else ages_years.to(on)
+    maps, logits = torch.zeros(volumes.shape, device=on), []
     standardised = model.standardise(volumes)
     centre = torch.from_numpy(centred(1, tuple(volumes.shape[1:]), model.crop).offsets[0])
     room = torch.tensor(volumes.shape[1:]) - model.crop
@@ -132,27 +148,28 @@ def saliency(
     maps = maps.abs()
     if (informative := model.standardise.informative()) is not None:
         maps *= informative
-    return maps / maps.sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny), logits[0].detach()
+    maps = maps / maps.sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return maps.cpu(), logits[0].detach().cpu()
 
 
 def _fresh(model: Model, facts: dict) -> Model:
     """The same preprocessing with a freshly drawn network."""
     torch.manual_seed(facts["seed"] + 1)
-    fresh = empty_model(facts).eval()
+    fresh = empty_model(facts).eval().to(next(model.parameters()).device)
     fresh.standardise.load_state_dict(model.standardise.state_dict())
     return fresh
 
 
 def _examples(scans: ScanSet, logits: np.ndarray) -> pd.DataFrame:
-    """For each class its surest correctly classified scan: place, diagnosis, scan_id, p (of the true class), row."""
+    """For each class the scan that the model is surest of, a correctly classified one (`right`) where there is one."""
     probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     table = scans.table.assign(
         place=np.arange(len(scans)),
         p=probabilities[np.arange(len(scans)), scans.labels.numpy()],
         right=probabilities.argmax(axis=1) == scans.labels.numpy(),
     )
-    right = table[table["right"]].sort_values(["label", "p"], ascending=[True, False])
-    return right.groupby("diagnosis", sort=False).head(1)[["place", "diagnosis", "scan_id", "p", "row"]]
+    table = table.sort_values(["label", "right", "p"], ascending=[True, False, False])
+    return table.groupby("diagnosis", sort=False).head(1)[["place", "diagnosis", "scan_id", "p", "right", "row"]]
 
 
 def write_map(values: np.ndarray, affine: np.ndarray, path: Path) -> None:

@@ -13,6 +13,7 @@ from elr_mri.config import Predict
 from elr_mri.errors import BadInput
 from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
+from elr_mri.learning.recipe import device
 from elr_mri.provenance import digest_file, record
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.stages import VERSIONS
@@ -33,7 +34,7 @@ def predict(
     facts = read_facts(model_dir)
     scans = read_scan_set(cache_dir, scans_path, splits_path)
     check_grid(facts, scans.meta, str(cache_dir))
-    logits = scan_logits(load_model(model_dir), scans, batch_size=settings.batch_size)
+    logits = scan_logits(load_model(model_dir, device(settings.device)), scans, batch_size=settings.batch_size)
     PREDICTIONS.write(prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"]), output)
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
@@ -75,10 +76,10 @@ def predict_volume(model_dir: Path | str, volume: np.ndarray, age_years: float |
 def scan_logits(model: Model, scans: ScanSet, *, batch_size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """(n_scans, n_classes) float32 logits of the central crops, on the CPU."""
     model.eval()
-    device = next(model.parameters()).device
+    on = next(model.parameters()).device
     parts = []
     for places in np.array_split(np.arange(len(scans)), max(1, math.ceil(len(scans) / batch_size))):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(scans.read(places).to(device), scans.ages_years[places].to(device))
+        with torch.autocast(on.type, dtype, enabled=dtype != torch.float32):
+            logits = model(scans.read(places).to(on), scans.ages_years[places].to(on))
         parts.append(logits.float().cpu())
     return torch.cat(parts)

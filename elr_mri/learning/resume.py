@@ -57,7 +57,7 @@ def load_state(
                     expected=f"the training state of this run ({key} {now})",
                     got=f"one with {key} {was}",
                     where=str(path),
-                    fix="Pass --restart-if-changed to train anew, or another output folder.",
+                    fix="Pass --restart to train anew, or another output folder.",
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as problem:

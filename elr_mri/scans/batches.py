@@ -1,4 +1,4 @@
-"""Which scans share a process: the batches of the per-scan steps.
+"""Which scans share a process, and what makes a batch stale.
 
 Importing ANTs costs seconds, so a per-scan step may take a small batch of scans.
 A scan's batch depends on nothing but its own id and the number of batches, so
@@ -8,7 +8,10 @@ calls this while it parses.
 
 from __future__ import annotations
 
+import csv
 import zlib
+from functools import lru_cache
+from pathlib import Path
 
 
 def batch_of(scan_id: str, n_batches: int) -> str:
@@ -20,3 +23,30 @@ def batch_of(scan_id: str, n_batches: int) -> str:
     if n_batches == 0:
         return scan_id
     return f"{zlib.crc32(scan_id.encode()) % n_batches:03d}"
+
+
+@lru_cache(maxsize=1)
+def rows_by_batch(table: str, n_batches: int, *, modified_ns: int) -> dict[str, list[list[object]]]:
+    """Batch -> scan_id, image_path, size and time of the image of each of its scans; `modified_ns` keys the cache."""
+    del modified_ns
+    batches: dict[str, list[list[object]]] = {}
+    with open(table, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            stamp = image_stamp(row["image_path"])
+            batches.setdefault(batch_of(row["scan_id"], n_batches), []).append([row["scan_id"], row["image_path"], *stamp])
+    return batches
+
+
+def image_stamp(image_path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in ns of an image (of its archive, of a folder's files together); zeros if absent."""
+    path = Path(image_path.partition(".zip!")[0] + ".zip" if ".zip!" in image_path else image_path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [file.stat() for file in files if file.is_file()]
+    return sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
+
+
+def tree_stamp(folder: str) -> list[list[object]]:
+    """Names, sizes and times of what a download folder holds two levels deep: new subjects and edited tables show in it."""
+    root = Path(folder)
+    entries = [root] if root.is_file() else sorted([*root.glob("*"), *root.glob("*/*")])
+    return [[e.relative_to(root.parent).as_posix(), *((s := e.stat()).st_size, s.st_mtime_ns)] for e in entries]

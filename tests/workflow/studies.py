@@ -23,26 +23,46 @@ def changed(**sections) -> dict:
     return study
 
 
-def run(folder: Path, study: dict, *targets: str, cores: int = 2) -> subprocess.CompletedProcess:
-    """Run a study in `folder` (its config is written there); returns the finished process with all it printed."""
-    config = folder / "study.yaml"
-    config.write_text(yaml.safe_dump(study))
+#: A study of a few minutes: every step and every kind of file, nothing that could be believed.
+MINI = changed(
+    batches=2,
+    phantom={"n_subjects": 26, "n_external": 6, "visits_per_subject": 1, "spacing_mm": 4.0, "effect_scale": 3.0},
+    split={"val_share": 0.2, "test_share": 0.3},
+    register={
+        "spacing_mm": 4.0,
+        "syn_spacing_mm": 4.0,
+        "syn_iterations": [4, 4],
+        "detail_iterations": 0,
+        "n4_iterations": [5],
+    },
+    train={
+        "epochs": 1,
+        "crop": 40,
+        "shift_max": 1,
+        "models": {
+            "wide-age-elr": {
+                "network": "wide",
+                "width": 1,
+                "first_pool": False,
+                "age": "sinusoid",
+                "elr": {"weight": 1.0},
+            },
+            "resnet18": {"network": "resnet18", "width": 1, "norm": "batch"},
+        },
+    },
+    evaluate={"draws": 200},
+)
+
+
+def run(folder: Path, study: dict | None, *targets: str, cores: int = 2) -> subprocess.CompletedProcess:
+    """Run a study in `folder` (its config is written there; None: the default one); returns the process with its output."""
+    options = ["--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", str(cores), "--scheduler", "greedy"]
+    if study is not None:
+        (folder / "study.yaml").write_text(yaml.safe_dump(study))
+        options += ["--configfile", folder / "study.yaml"]
     binaries = Path(sys.executable).parent
     return subprocess.run(
-        [
-            binaries / "snakemake",
-            *targets,
-            "--snakefile",
-            ROOT / "Snakefile",
-            "--directory",
-            folder,
-            "--configfile",
-            config,
-            "--cores",
-            str(cores),
-            "--scheduler",
-            "greedy",
-        ],
+        [binaries / "snakemake", *targets, *options],
         cwd=folder,
         env={**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"},
         text=True,

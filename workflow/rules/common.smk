@@ -1,13 +1,13 @@
 """What all rule files share: the checked config, a step's shell prefix, and the batches of the per-scan steps."""
 
-import csv
 import json
+import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from elr_mri.scans.batches import batch_of
+from elr_mri.scans.batches import rows_by_batch, tree_stamp
 from elr_mri.stages import VERSIONS
 
 try:
@@ -56,22 +56,20 @@ def train_section(wildcards):
 
 
 def scan_rows():
-    """Rows of the scan table, once the checkpoint has written it."""
-    with open(checkpoints.ingest.get().output.scans, encoding="utf-8") as table:
-        return list(csv.DictReader(table, delimiter="\t"))
+    """The scan table by batch, once the checkpoint has written it."""
+    table = checkpoints.ingest.get().output.scans
+    return rows_by_batch(table, N_BATCHES, modified_ns=Path(table).stat().st_mtime_ns)
 
 
 def rows_of_batch(wildcards):
-    """The scan table's rows of one batch: a change in them re-runs that batch and no other."""
-    rows = [row for row in scan_rows() if batch_of(row["scan_id"], N_BATCHES) == wildcards.batch]
-    return json.dumps([[row["scan_id"], row["image_path"]] for row in rows])
+    """What a batch is made from: a change in its rows or images re-runs that batch and no other."""
+    return json.dumps(scan_rows().get(wildcards.batch, []))
 
 
 def all_batches(step):
     """The status tables of a per-scan step over all batches."""
 
     def names(wildcards):
-        batches = sorted({batch_of(row["scan_id"], N_BATCHES) for row in scan_rows()})
-        return expand(IMAGING / step / "batches" / "{batch}.tsv", batch=batches)
+        return expand(IMAGING / step / "batches" / "{batch}.tsv", batch=sorted(scan_rows()))
 
     return names

@@ -22,7 +22,7 @@ rule baseline:
     log: RESULTS / "logs" / "baseline.log",
     shell:
         STEP + "baseline --rois {input.rois:q} --scans {input.scans:q} --splits {input.splits:q}"
-        " --config {params.config:q} --output $(dirname {output.model:q})" + LOGGED
+        " --config {params.config:q} --output \"$(dirname {output.model:q})\"" + LOGGED
 
 
 rule evaluate:
@@ -59,15 +59,15 @@ rule report:
         figures=report(directory(FINDINGS / "figures"), patterns=["{name}.png"], caption="../report/figure.rst", category="Figures"),
     params:
         config=section("report"),
-        models=lambda wildcards, input: [f"--model {Path(name).parent}" for name in input.histories],
-        explained=lambda wildcards, input: f"--explained {Path(input.explained).parent}" if input.explained else "",
+        models=lambda wildcards, input: [f"--model {shlex.quote(str(Path(name).parent))}" for name in input.histories],
+        explained=lambda wildcards, input: f"--explained {shlex.quote(str(Path(input.explained).parent))}" if input.explained else "",
         registered=IMAGING / "register",
         study=json.dumps(config, sort_keys=True),
         version=VERSIONS["report"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "report.log",
     shell:
-        STEP + "report --tables $(dirname {input.results:q}) --scans {input.scans:q} --exclusions {input.exclusions:q}"
-        " --demographics {input.demographics:q} --packed $(dirname {input.packed:q}) --registered {params.registered:q}"
+        STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
+        " --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q}"
         " {params.models} {params.explained} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED

@@ -85,4 +85,4 @@ rule pack:
     log: RESULTS / "logs" / "pack.log",
     shell:
         STEP + "pack --scans {input.scans:q} --converted {params.converted:q} --registered {params.registered:q}"
-        " --measured {params.measured:q} --config {params.config:q} --output $(dirname {output.volumes:q})" + LOGGED
+        " --measured {params.measured:q} --config {params.config:q} --output \"$(dirname {output.volumes:q})\"" + LOGGED

@@ -30,7 +30,7 @@ rule train:
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
-        STEP + "train --packed $(dirname {input.volumes:q}) --scans {input.scans:q} --splits {input.splits:q}"
+        STEP + "train --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q} --splits {input.splits:q}"
         " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart --output {params.folder:q}" + LOGGED
 
 
@@ -50,7 +50,7 @@ rule predict:
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "predict" / "{slug}_seed-{seed}.log",
     shell:
-        STEP + "predict --model $(dirname {input.model:q}) --packed $(dirname {input.volumes:q}) --scans {input.scans:q}"
+        STEP + "predict --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q}"
         " --splits {input.splits:q} --config {params.config:q} --output {output:q}" + LOGGED
 
 
@@ -71,5 +71,5 @@ rule explain:
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "explain" / "{slug}.log",
     shell:
-        STEP + "explain --model $(dirname {input.model:q}) --packed $(dirname {input.volumes:q}) --scans {input.scans:q}"
-        " --splits {input.splits:q} --config {params.config:q} --output $(dirname {output.aggregate:q})" + LOGGED
+        STEP + "explain --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q}"
+        " --splits {input.splits:q} --config {params.config:q} --output \"$(dirname {output.aggregate:q})\"" + LOGGED

@@ -12,12 +12,12 @@ if config.get("phantom"):
         conda: "../../envs/imaging.yaml"
         log: RESULTS / "logs" / "phantom.log",
         shell:
-            STEP + "phantom --config {params.config:q} --output $(dirname {output:q})" + LOGGED
+            STEP + "phantom --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
 
 
 checkpoint ingest:
     input:
-        RESULTS / "phantom" / "study.json" if config.get("phantom") else [c["path"] for c in COHORTS.values()],
+        RESULTS / "phantom" / "study.json" if config.get("phantom") else [],
     output:
         scans=SCANS / "ingest" / "scans.tsv",
         exclusions=SCANS / "ingest" / "exclusions.tsv",
@@ -25,11 +25,12 @@ checkpoint ingest:
     params:
         config=section("ingest"),
         cohorts=json.dumps(config["cohorts"]),
+        tables=[] if config.get("phantom") else [tree_stamp(c["path"]) for c in COHORTS.values()],
         version=VERSIONS["ingest"],
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "ingest.log",
     shell:
-        STEP + "ingest --cohorts {params.cohorts:q} --config {params.config:q} --output $(dirname {output.scans:q})" + LOGGED
+        STEP + "ingest --cohorts {params.cohorts:q} --config {params.config:q} --output \"$(dirname {output.scans:q})\"" + LOGGED
 
 
 rule split:
