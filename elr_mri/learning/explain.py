@@ -71,7 +71,7 @@ def explain(
     write_map(random.sum(axis=0) / len(scans), affine, output_dir / "aggregate_random.nii.gz")
     examples = _examples(scans, logits)
     for line in examples.itertuples():
-        own = saliency(model, scans.read([line.place]), scans.labels[[line.place]], scans.ages_years[[line.place]])[0]
+        own, _ = saliency(model, *_batch(model, scans, np.array([line.place])))
         write_map(own[0].numpy(), affine, output_dir / f"example_{line.diagnosis}.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
         table = examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]]
@@ -102,11 +102,17 @@ def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[n
     sums, logits = np.zeros((len(CLASSES), *scans.volumes.shape[1:])), []
     for start in range(0, len(scans), batch_size):
         here = np.arange(start, min(start + batch_size, len(scans)))
-        maps, told = saliency(model, scans.read(here), scans.labels[here], scans.ages_years[here])
+        maps, told = saliency(model, *_batch(model, scans, here))
         np.add.at(sums, scans.labels[here].numpy(), maps.numpy())
         logits.append(told.numpy())
         print(f"explain: {here[-1] + 1} of {len(scans)} scans", flush=True)
     return sums, np.concatenate(logits)
+
+
+def _batch(model: Model, scans: ScanSet, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Volumes, labels and ages of some scans, on the model's device."""
+    on = next(model.parameters()).device
+    return scans.read(places).to(on), scans.labels[places].to(on), scans.ages_years[places].to(on)
 
 
 def saliency(
@@ -132,10 +138,7 @@ def saliency(
     maps : (batch, X, Y, Z) float32, zero outside the crop, each summing to 1
     logits : (batch, n_classes) float32
     """
-    on = next(model.parameters()).device
-    volumes, labels = volumes.to(on), labels.to(on)
-    ages_years = None if ages_years is None else ages_years.to(on)
-    maps, logits = torch.zeros(volumes.shape, device=on), []
+    maps, logits = torch.zeros(volumes.shape, device=volumes.device), []
     standardised = model.standardise(volumes)
     centre = torch.from_numpy(centred(1, tuple(volumes.shape[1:]), model.crop).offsets[0])
     room = torch.tensor(volumes.shape[1:]) - model.crop

@@ -63,7 +63,7 @@ def test_maps_lie_on_the_packed_grid_and_sum_to_one(explained: Path) -> None:
 
 def test_examples_are_listed_and_written(explained: Path) -> None:
     table = pd.read_csv(explained / "examples.tsv", sep="\t")
-    assert table.columns.tolist() == ["class", "scan_id", "p", "row"]
+    assert table.columns.tolist() == ["class", "scan_id", "p", "right", "row"]
     assert table["class"].is_unique
     assert {p.name for p in explained.glob("example_*.nii.gz")} == {f"example_{c}.nii.gz" for c in table["class"]}
     assert (table["row"] % 3).map(dict(enumerate(("CN", "MCI", "AD")))).tolist() == table["class"].tolist()

@@ -101,7 +101,7 @@ def test_state_of_other_settings_is_refused_by_name_or_overwritten(
     changed = one.model_copy(update={"learning_rate": 0.002})
     with pytest.raises(
         BadInput,
-        match=r"settings\.learning_rate 0\.002.*got one with settings\.learning_rate 0\.001.*restart-if-changed",
+        match=r"settings\.learning_rate 0\.002.*got one with settings\.learning_rate 0\.001.*--restart",
     ):
         fit(study, changed, tmp_path)
     fit(study, changed, tmp_path, restart_if_changed=True)

@@ -1,0 +1,267 @@
+"""The sections of a study's config: one small frozen model per stage, unknown keys refused.
+
+Every field is explained in `config/README.md`; `config.py` reads files into these models.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from elr_mri.errors import BadInput
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Anatomy(Section):
+    """A head to deform phantoms from: a T1 image with, where there is one, a manual label map to carry along."""
+
+    image: str
+    labels: str | None = None
+
+
+class Phantom(Section):
+    """The synthetic study. `effect_scale` 1 is the literature's effect sizes; see `elr_mri/phantom/effects.py`."""
+
+    seed: int = 0
+    n_subjects: Annotated[int, Field(ge=6)] = 120
+    n_external: Annotated[int, Field(ge=0)] = 30
+    visits_per_subject: Annotated[int, Field(ge=1, le=5)] = 2
+    effect_scale: Annotated[float, Field(ge=0)] = 1.0
+    variability_mm: Annotated[float, Field(ge=0, le=6)] = 2.0
+    spread_scale: Annotated[float, Field(ge=0)] = 1.0
+    wrong_label_share: Share = 0.0
+    spacing_mm: Positive = 1.0
+    n_broken: Annotated[int, Field(ge=0)] = 0
+    anatomies: Annotated[tuple[Literal["colin27"] | Anatomy, ...], Field(min_length=1)] = ("colin27",)
+    workers: Annotated[int, Field(ge=1)] = 2
+
+
+class Cohort(Section):
+    """One download folder. `role` internal is split into train, val and test; external is only tested on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+    format: Literal["adni", "nacc", "bids", "tsv"]
+    path: str
+    role: Literal["internal", "external"] = "internal"
+
+
+class Ingest(Section):
+    """How scans and visits are matched and which diagnoses count."""
+
+    max_days: Annotated[int, Field(ge=0)] = 180
+    carry_forward_days: Annotated[int, Field(ge=0)] = 0
+    nacc_impaired_not_mci: Literal["exclude", "MCI", "CN"] = "exclude"
+    nacc_ad: Literal["primary", "any", "dementia"] = "primary"
+
+
+class Split(Section):
+    """Shares of subjects; the rest is training."""
+
+    seed: int = 0
+    val_share: Share = 0.15
+    test_share: Share = 0.2
+    n_folds: Annotated[int, Field(ge=0)] = 5
+
+    @model_validator(mode="after")
+    def _leave_some_to_train_on(self) -> Split:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError("val_share and test_share must add up to less than 1")
+        return self
+
+
+class Demographics(Section):
+    """The talk's table of subjects and scans; nothing to choose."""
+
+
+class Convert(Section):
+    """Native scans to RAS+ NIfTI."""
+
+    max_spacing_mm: Positive = 6.0
+    min_extent_mm: Positive = 100.0
+
+
+class Register(Section):
+    """Bias correction, brain extraction, affine and deformable registration to the template.
+
+    Spacings in mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
+    `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
+    our demons (fast, the same on every machine) or SyN of ANTs. `write_syn` also writes the deformed scan.
+    """
+
+    template: str = "MNI152NLin2009aSym"
+    spacing_mm: Positive = 1.5
+    n4_spacing_mm: Positive = 4.0
+    n4_iterations: Annotated[tuple[int, ...], Field(min_length=1, max_length=4)] = (30, 30)
+    affine_spacing_mm: Positive = 4.0
+    warp: Literal["demons", "syn"] = "demons"
+    syn_spacing_mm: Positive = 2.5
+    syn_iterations: Annotated[tuple[int, ...], Field(min_length=1)] = (25, 20, 10)
+    detail_spacing_mm: Positive = 1.5
+    detail_iterations: Annotated[int, Field(ge=0)] = 20
+    write_syn: bool = False
+
+
+class Measure(Section):
+    """Native-space volumes of the regions in a label map on the template."""
+
+    labels: str = "shipped"
+
+
+class Pack(Section):
+    """Which registered volume the network sees."""
+
+    space: Literal["affine", "syn"] = "affine"
+    dtype: Literal["uint8", "float16"] = "uint8"
+
+
+class Baseline(Section):
+    """The volume baseline, chosen on validation."""
+
+    seed: int = 0
+    features: tuple[str, ...] = ("hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right")
+    use_age: bool = False
+
+
+class Elr(Section):
+    """Early-learning regularization: weight λ and momentum β (Liu et al., NeurIPS 2020)."""
+
+    weight: Annotated[float, Field(ge=0)] = 3.0
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.7
+
+
+class Model(Section):
+    """One trained model: a network and what is varied between the models of a study.
+
+    `epochs` and `learning_rate` go before those of `train`, for a network that needs its own.
+    """
+
+    network: Literal["wide", "wide-paper", "resnet18", "alexnet"]
+    width: Annotated[int, Field(ge=1)] = 8
+    norm: Literal["instance", "batch", "group", "none"] = "instance"
+    age: Literal["none", "sinusoid", "scalar"] = "none"
+    first_pool: bool = True
+    elr: Elr | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Positive | None = None
+
+
+class Train(Section):
+    """The training recipe, shared by all models of a study.
+
+    `shift_max` bounds the random crop's distance from the centre, in voxels per axis (null: anywhere in the
+    grid, as the reference). `precision` auto is bfloat16 where the processor computes in it, else float32.
+    """
+
+    models: dict[str, Model] = {}
+    epochs: Annotated[int, Field(ge=1)] = 60
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    crop: Annotated[int, Field(ge=1)] = 96
+    standardise: Literal["scan", "voxel"] = "voxel"
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    blur_sigma_max: Annotated[float, Field(ge=0)] = 1.0
+    shift_max: Annotated[int, Field(ge=0)] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    select: Literal["best", "last"] = "best"
+    device: str = "auto"
+
+    def of(self, slug: str) -> Train:
+        """The recipe of one model: its own epochs and learning rate where it has them."""
+        if slug not in self.models:
+            raise BadInput(
+                expected=f"a model among {', '.join(self.models) or '(none)'}",
+                got=repr(slug),
+                where="train.models",
+                fix="Choose one.",
+            )
+        own = self.models[slug].model_dump(include={"epochs", "learning_rate"}, exclude_none=True)
+        return self.model_copy(update=own)
+
+
+class Predict(Section):
+    """Evaluation crops."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    device: str = "auto"
+
+
+class Explain(Section):
+    """Gradient saliency."""
+
+    model: str = "wide-age-elr"
+    split: Literal["val", "test", "external"] = "test"
+    device: str = "auto"
+
+
+class Evaluate(Section):
+    """Metrics with subject-clustered bootstrap intervals."""
+
+    seed: int = 0
+    draws: Annotated[int, Field(ge=100)] = 2000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class Report(Section):
+    """The page that people read. `reference` is the model that the others are compared with on it."""
+
+    reference: str = "volumes"
+    title: str = "Early Alzheimer detection from structural MRI"
+
+
+warnings.filterwarnings("ignore", message='Field name "register" in "Study" shadows')  # the word of a stage
+
+
+class Study(Section):
+    """A whole config file: every stage has its section, under the stage's own name."""
+
+    results: str = "results"
+    cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    batches: Annotated[int, Field(ge=0)] = 0
+    phantom: Phantom | None = None
+    ingest: Ingest = Ingest()
+    split: Split = Split()
+    demographics: Demographics = Demographics()
+    convert: Convert = Convert()
+    register: Register = Register()
+    measure: Measure = Measure()
+    pack: Pack = Pack()
+    baseline: Baseline = Baseline()
+    train: Train = Train()
+    predict: Predict = Predict()
+    explain: Explain = Explain()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Study:
+        models = list(self.train.models)
+        for slug in models:
+            if not re.fullmatch(r"[a-z0-9-]+", slug) or slug in ("volumes", "explain"):
+                raise ValueError(
+                    f"train.models must be named in a-z, 0-9 and -, and not volumes or explain; got {slug!r}"
+                )
+        if models and self.explain.model not in models:
+            raise ValueError(f"explain.model must be one of {', '.join(models)}; got {self.explain.model!r}")
+        if models and self.report.reference not in ("volumes", *models):
+            raise ValueError(
+                f"report.reference must be volumes or one of {', '.join(models)}; got {self.report.reference!r}"
+            )
+        names = [cohort.name for cohort in self.cohorts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"cohorts must have different names; got {', '.join(names)}")
+        return self
