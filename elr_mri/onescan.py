@@ -69,7 +69,7 @@ def predict_scan(
         "reasons": registered["reasons"],
         "probabilities": dict(zip(CLASSES, (round(float(p), 4) for p in probabilities))),
         "volumes_mm3": {name: round(value, 1) for name, value in measured["volumes_mm3"].items()},
-        "percentiles": _percentiles(baseline_path or _baseline_of(model_dir), measured["volumes_mm3"], age_years),
+        "percentiles": _percentiles(baseline_path or _baseline_of(model_dir), measured["volumes_mm3"], age_years, facts),
         "quality": registered["numbers"],
         "trained_on": facts["trained_on"],
         "versions": versions(),
@@ -137,9 +137,10 @@ def _baseline_of(model_dir: Path) -> Path:
 
 
 def _percentiles(
-    baseline_path: Path | str, volumes_mm3: Mapping[str, float], age_years: float | None
+    baseline_path: Path | str, volumes_mm3: Mapping[str, float], age_years: float | None, facts: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Percentiles of the hippocampi among controls of that age; empty without an age or a reference."""
-    if age_years is None or not Path(baseline_path).is_file():
+    """Percentiles of the hippocampi among controls of that age; empty outside the training scans' ages or without a reference."""
+    youngest, oldest = facts["trained_on"]["age_years"]
+    if age_years is None or not youngest <= age_years <= oldest or not Path(baseline_path).is_file():
         return {}
     return percentile(Path(baseline_path), volumes_mm3, age_years=age_years)

@@ -47,6 +47,7 @@ def train(
     seed: int,
     out_dir: Path | str,
     restart_if_changed: bool = False,
+    synthetic: bool = False,
     progress: Callable[[str], None] = print,
 ) -> None:
     """Train `settings.models[slug]` and write its model folder.
@@ -62,6 +63,8 @@ def train(
         Key of the model in `settings.models`.
     out_dir : path
         Receives model.safetensors, model.json, history.tsv and state/.
+    synthetic : bool
+        Whether the scans are phantoms; `model.json` says so, and whatever is predicted with the model.
     progress : callable
         Receives one line per epoch.
     """
@@ -107,7 +110,7 @@ def train(
         progress(_told(slug, line, settings.epochs))
 
     model.load_state_dict(load_file(best))
-    _write(out_dir, run, history, settings, fingerprint)
+    _write(out_dir, run, history, settings, fingerprint, synthetic=synthetic)
 
 
 @dataclass
@@ -250,7 +253,13 @@ def _told(slug: str, line: dict[str, Any], epochs: int) -> str:
 
 
 def _write(
-    out_dir: Path, run: Run, history: list[dict[str, Any]], settings: config.Train, fingerprint: dict[str, Any]
+    out_dir: Path,
+    run: Run,
+    history: list[dict[str, Any]],
+    settings: config.Train,
+    fingerprint: dict[str, Any],
+    *,
+    synthetic: bool,
 ) -> None:
     """The model folder's files and their provenance."""
     with atomic(out_dir / "history.tsv") as draft:
@@ -265,6 +274,7 @@ def _write(
             **{key: meta.get(key) for key in (*GRID_KEYS, "spacing_mm", "dtype", "settings")},
         },
         "trained_on": {
+            "synthetic": synthetic,
             "cohorts": sorted(table["cohort"].unique()),
             "n_scans": len(table),
             "n_subjects": int(table["subject_id"].nunique()),

@@ -22,6 +22,7 @@ rule train:
     params:
         config=train_section,
         folder=str(MODEL),
+        synthetic="--synthetic" if config.get("phantom") else "",
         version=VERSIONS["train"],
     threads: 1
     resources:
@@ -31,7 +32,7 @@ rule train:
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
         STEP + "train --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q} --splits {input.splits:q}"
-        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart --output {params.folder:q}" + LOGGED
+        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart {params.synthetic} --output {params.folder:q}" + LOGGED
 
 
 rule predict:
