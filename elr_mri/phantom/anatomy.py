@@ -89,6 +89,11 @@ class Anatomy:
         return fields
 
     @cached_property
+    def bare(self) -> bool:
+        """Whether the image is of a brain without its head: next to nothing around the mask."""
+        return bool((self.image[~self.brain] > 0.05 * np.percentile(self.image[self.brain], 90)).mean() < 0.02)
+
+    @cached_property
     def masks(self) -> dict[str, np.ndarray]:
         """Every region and the intracranial space as (X, Y, Z) float32, 0 or 1."""
         return {name: mask.astype(np.float32) for name, mask in {**self.regions, "intracranial": self.brain}.items()}

@@ -93,6 +93,8 @@ def render(
     image *= bias_field(rng, shape, subject.site.bias)
     noise = subject.site.noise * WHITE_MATTER
     image = np.hypot(image + rng.normal(0, noise, shape), rng.normal(0, noise, shape))
+    if anatomy.bare:  # a brain-extracted anatomy stays one: nothing around the brain, noise neither
+        image *= ndimage.map_coordinates(anatomy.masks["intracranial"], index, order=1, mode="constant") > 0.5
     scan = nib.Nifti1Image(np.clip(np.round(image), 0, 32767).astype(np.int16), affine)
     scan.header.set_xyzt_units("mm", "sec")
     turned = nib.orientations.ornt_transform(

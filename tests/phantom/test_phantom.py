@@ -1,6 +1,7 @@
 """The phantom study: seeded to the byte, in the real download formats, with a truth that is true."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -135,3 +136,12 @@ def test_scans_come_in_the_site_s_axes(anatomy):
 def test_the_bias_field_is_smooth_and_positive():
     field = bias_field(np.random.default_rng(0), (20, 20, 20), 0.2)
     assert field.min() > 0 and np.abs(np.diff(np.log(field), axis=0)).max() < 0.2
+
+
+def test_a_brain_extracted_anatomy_stays_brain_extracted(anatomy):
+    bare = replace(anatomy, image=anatomy.image * anatomy.brain)
+    settings = Phantom(n_subjects=6, n_external=0, spacing_mm=8.0)
+    subject = draw_subjects(settings)[0]
+    assert bare.bare and not anatomy.bare
+    empty = [(render(settings, subject, subject.visits[0], a)[0].get_fdata() == 0).mean() for a in (bare, anatomy)]
+    assert empty[0] > 0.5 and empty[1] < 0.05
