@@ -160,7 +160,7 @@ class Train(Section):
     """The training recipe, shared by all models of a study.
 
     `shift_max` bounds the random crop's distance from the centre, in voxels per axis (null: anywhere in the
-    grid, as the reference). `precision` auto is bfloat16 where the processor computes in it, else float32.
+    grid, as the reference). `precision` auto is bfloat16 on a GPU that computes in it, else float32.
     """
 
     models: dict[str, Model] = {}

@@ -15,7 +15,7 @@ VERSIONS = {
     "measure": 1,
     "pack": 1,
     "baseline": 1,
-    "train": 1,
+    "train": 2,
     "predict": 1,
     "explain": 1,
     "evaluate": 1,

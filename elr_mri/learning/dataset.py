@@ -7,6 +7,7 @@ Everything random about an epoch is a function of (seed, epoch), so a resumed ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,9 +213,12 @@ def draw_epoch(
     shift_max: int | None,
     blur_sigma_max: float,
 ) -> Iterator[tuple[np.ndarray, Views]]:
-    """Every scan once, in random order: (places (batch,) in the scan set, their views) for each batch."""
+    """Every scan once, in random order: (places (batch,) in the scan set, their views) for each batch.
+
+    Batches hold `batch_size` scans or a few less, within one of each other: batch norm has no variance of a single
+    left-over scan.
+    """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(n_scans)
-    for start in range(0, n_scans, batch_size):
-        places = order[start : start + batch_size]
+    for places in np.array_split(order, math.ceil(n_scans / batch_size)):
         yield places, draw_views(rng, len(places), shape, crop=crop, shift_max=shift_max, blur_sigma_max=blur_sigma_max)

@@ -63,12 +63,11 @@ def device(name: str) -> torch.device:
 
 
 def precision(name: str, on: torch.device) -> torch.dtype:
-    """Type of the convolutions: `auto` is bfloat16 where the hardware computes in it, else float32."""
+    """Type of the convolutions: `auto` is bfloat16 on a GPU that computes in it, else float32.
+
+    Never bfloat16 by itself on a CPU: oneDNN's weight gradient of small 3-D maps then reads memory that nobody wrote (torch
+    2.13, now and then NaN; docs/decisions/0005), and a study would depend on the processor it ran on.
+    """
     if name != "auto":
         return getattr(torch, name)
-    if on.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
-    else:
-        told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        able = told.get("avx512_bf16", False) or told.get("amx_bf16", False)
-    return torch.bfloat16 if able else torch.float32
+    return torch.bfloat16 if on.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

@@ -36,6 +36,7 @@ def test_an_epoch_holds_every_scan_once_and_depends_on_seed_and_epoch_only() -> 
 
     first = epoch(0, 3)
     assert sorted(p for places, _ in first for p in places) == list(range(10))
+    assert [len(places) for places, _ in first] == [4, 3, 3]
     assert first == epoch(0, 3)
     assert first != epoch(0, 4) and first != epoch(1, 3)
 
