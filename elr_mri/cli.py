@@ -158,13 +158,25 @@ def train(
     restart: Annotated[
         bool, typer.Option(help="Start anew where a checkpoint of other settings or data is found.")
     ] = False,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="The scans are phantoms; the model will say so.")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="The scans are phantoms; the model will say so.")
+    ] = False,
 ) -> None:
     """Train one network; killed at any moment, the same command continues."""
     from elr_mri.learning.train import train as run
 
     settings = config.section(config.Train, "train", config_)
-    run(packed, scans, splits, settings, slug=model, seed=seed, out_dir=output, restart_if_changed=restart, synthetic=synthetic)
+    run(
+        packed,
+        scans,
+        splits,
+        settings,
+        slug=model,
+        seed=seed,
+        out_dir=output,
+        restart_if_changed=restart,
+        synthetic=synthetic,
+    )
 
 
 @app.command(

@@ -69,7 +69,9 @@ def predict_scan(
         "reasons": registered["reasons"],
         "probabilities": dict(zip(CLASSES, (round(float(p), 4) for p in probabilities))),
         "volumes_mm3": {name: round(value, 1) for name, value in measured["volumes_mm3"].items()},
-        "percentiles": _percentiles(baseline_path or _baseline_of(model_dir), measured["volumes_mm3"], age_years, facts),
+        "percentiles": _percentiles(
+            baseline_path or _baseline_of(model_dir), measured["volumes_mm3"], age_years, facts
+        ),
         "quality": registered["numbers"],
         "trained_on": facts["trained_on"],
         "versions": versions(),

@@ -33,7 +33,9 @@ def rows_by_batch(table: str, n_batches: int, *, modified_ns: int) -> dict[str, 
     with open(table, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             stamp = image_stamp(row["image_path"])
-            batches.setdefault(batch_of(row["scan_id"], n_batches), []).append([row["scan_id"], row["image_path"], *stamp])
+            batches.setdefault(batch_of(row["scan_id"], n_batches), []).append(
+                [row["scan_id"], row["image_path"], *stamp]
+            )
     return batches
 
 

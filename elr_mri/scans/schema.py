@@ -42,28 +42,41 @@ class Schema:
         path = Path(path)
         if not path.is_file():
             raise BadInput(
-                expected=f"a {self.name} table", got="no such file", where=str(path),
+                expected=f"a {self.name} table",
+                got="no such file",
+                where=str(path),
                 fix="Check the path, or run the step that writes it.",
             )
         try:
             frame = pd.read_csv(
-                path, sep="\t", dtype=str, keep_default_na=False, na_values=["", "n/a"], encoding="utf-8-sig",
+                path,
+                sep="\t",
+                dtype=str,
+                keep_default_na=False,
+                na_values=["", "n/a"],
+                encoding="utf-8-sig",
             )
             with open(path, encoding="utf-8-sig") as file:
                 names = file.readline().rstrip("\n").split("\t")
         except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
             raise BadInput(
-                expected="tab-separated UTF-8 text with a header", got=str(problem), where=str(path),
+                expected="tab-separated UTF-8 text with a header",
+                got=str(problem),
+                where=str(path),
                 fix="Save it again as UTF-8 TSV.",
             ) from problem
         if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus first cell for a row's name
             raise BadInput(
-                expected="tab-separated text with as many cells in a row as in the header", got="more cells",
-                where=str(path), fix="Remove the cells without a column name.",
+                expected="tab-separated text with as many cells in a row as in the header",
+                got="more cells",
+                where=str(path),
+                fix="Remove the cells without a column name.",
             )
         if len(set(names)) < len(names):
             raise BadInput(
-                expected="each column once", got=f"columns {', '.join(names)}", where=str(path),
+                expected="each column once",
+                got=f"columns {', '.join(names)}",
+                where=str(path),
                 fix="Remove the repeated column.",
             )
         return self.validate(frame, where=str(path))
@@ -80,7 +93,8 @@ class Schema:
         if missing:
             raise BadInput(
                 expected=f"the column{'s' * (len(missing) > 1)} {', '.join(missing)}",
-                got=f"columns {', '.join(map(str, frame.columns))}", where=where,
+                got=f"columns {', '.join(map(str, frame.columns))}",
+                where=where,
                 fix="Add the missing columns; a column may be blank where it is optional.",
             )
         out = pd.DataFrame({c.name: _typed(frame[c.name], c, where) for c in self.columns})
@@ -88,7 +102,9 @@ class Schema:
         if len(repeated):
             first = ", ".join(str(repeated.iloc[0][k]) for k in self.key)
             raise BadInput(
-                expected=f"one row for each {' + '.join(self.key)}", got=f"{first} more than once", where=where,
+                expected=f"one row for each {' + '.join(self.key)}",
+                got=f"{first} more than once",
+                where=where,
                 fix="Remove the repeated rows.",
             )
         return out.reset_index(drop=True)
@@ -101,8 +117,10 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
         row = int(np.flatnonzero(bad.to_numpy())[0])
         got = values.iloc[row]
         raise BadInput(
-            expected=expected, got=repr(got) if isinstance(got, str) else str(got),
-            where=f"{where}, column {column.name}, row {row + 1}", fix="Correct or remove that row.",
+            expected=expected,
+            got=repr(got) if isinstance(got, str) else str(got),
+            where=f"{where}, column {column.name}, row {row + 1}",
+            fix="Correct or remove that row.",
         )
 
     blank = values.isna()

@@ -98,7 +98,9 @@ def read_scans(path: Path | str) -> pd.DataFrame:
     scans = SCANS.read(path)
     if scans.empty:
         raise BadInput(
-            expected="at least one scan", got="an empty table", where=str(path),
+            expected="at least one scan",
+            got="an empty table",
+            where=str(path),
             fix="See exclusions.tsv beside it for the reason of every image that was found.",
         )
     return scans
@@ -106,11 +108,15 @@ def read_scans(path: Path | str) -> pd.DataFrame:
 
 def join_splits(scans: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """The scans with their subject's `split`; raises `BadInput` where a subject has none."""
-    joined = scans.merge(splits[["cohort", "subject_id", "split"]], on=["cohort", "subject_id"], how="left", validate="m:1")
+    joined = scans.merge(
+        splits[["cohort", "subject_id", "split"]], on=["cohort", "subject_id"], how="left", validate="m:1"
+    )
     lost = joined.loc[joined["split"].isna(), "subject_id"]
     if len(lost):
         raise BadInput(
-            expected="a split for every subject", got=f"none for {lost.iloc[0]} and {lost.nunique() - 1} more",
-            where="splits.tsv", fix="Run `elr-mri split` on this scan table.",
+            expected="a split for every subject",
+            got=f"none for {lost.iloc[0]} and {lost.nunique() - 1} more",
+            where="splits.tsv",
+            fix="Run `elr-mri split` on this scan table.",
         )
     return joined

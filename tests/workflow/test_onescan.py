@@ -33,7 +33,12 @@ def test_a_scan_gives_probabilities_volumes_a_picture_and_a_page(mini, phantom_s
     assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert 1000 < told["volumes_mm3"]["hippocampus_left"] < 6000
     page = (tmp_path / "report.html").read_text()
-    assert "Research only, not a diagnosis" in page and "computed phantoms, not on people" in page and "ADNI" in page and "data:image/" in page
+    assert (
+        "Research only, not a diagnosis" in page
+        and "computed phantoms, not on people" in page
+        and "ADNI" in page
+        and "data:image/" in page
+    )
 
 
 def test_the_same_scan_predicts_as_it_did_in_the_study(mini, phantom_scan, tmp_path):
