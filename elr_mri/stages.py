@@ -6,7 +6,7 @@ library only: the workflow reads this while it parses.
 """
 
 VERSIONS = {
-    "phantom": 1,
+    "phantom": 2,
     "ingest": 1,
     "split": 1,
     "demographics": 1,

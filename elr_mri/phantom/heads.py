@@ -10,11 +10,15 @@ from nibabel.processing import resample_from_to, resample_to_output
 
 from elr_mri import config
 from elr_mri.errors import BadInput
+from elr_mri.imaging.brain import bare_brain
 from elr_mri.imaging.register import align
 from elr_mri.imaging.template import HEAD_IMAGE, HEAD_MASK, MNI, brain_template
 from elr_mri.imaging.transforms import to_template
 from elr_mri.imaging.warp import inverse
 from elr_mri.phantom.anatomy import Anatomy, planted_regions
+
+#: Empty space around a brain-extracted anatomy, mm: about three standard deviations of a pose's shift.
+ROOM_MM = 20.0
 
 
 def files(source: str | config.Anatomy) -> list[Path]:
@@ -44,6 +48,8 @@ def coordinates_mm(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarra
 def _real(source: config.Anatomy) -> Anatomy:
     """A real scan as an anatomy: on an axis-aligned 1 mm grid, its regions found through its registration to MNI space."""
     image = resample_to_output(_read(source.image), (1, 1, 1), order=1)
+    if bare_brain(np.asarray(image.dataobj, dtype=np.float32), image.affine) is not None:
+        image = _with_room(image)
     volume, affine = np.asarray(image.dataobj, dtype=np.float32), image.affine
     found = align(volume, affine, brain_template(MNI), config.Register())
     mni_mm = to_template(coordinates_mm(affine, volume.shape), found.matrix, inverse(found.warp))
@@ -54,6 +60,14 @@ def _real(source: config.Anatomy) -> Anatomy:
     return Anatomy(
         name, np.clip(volume, 0, None), affine, found.mask, planted_regions(volume, found.mask, mni_mm), labels
     )
+
+
+def _with_room(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """A brain-extracted image with empty voxels around it: these files are cut close, and a turned and shifted brain would be cut off."""
+    cells = np.ceil(ROOM_MM / np.asarray(image.header.get_zooms()[:3])).astype(int)
+    affine = image.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ cells
+    return nib.Nifti1Image(np.pad(np.asarray(image.dataobj), [(n, n) for n in cells]), affine)
 
 
 def _read(name: str) -> nib.spatialimages.SpatialImage:

@@ -145,3 +145,15 @@ def test_a_brain_extracted_anatomy_stays_brain_extracted(anatomy):
     assert bare.bare and not anatomy.bare
     empty = [(render(settings, subject, subject.visits[0], a)[0].get_fdata() == 0).mean() for a in (bare, anatomy)]
     assert empty[0] > 0.5 and empty[1] < 0.05
+
+
+def test_a_brain_cut_close_gets_room_and_stays_where_it_is():
+    volume = np.arange(2, 62, dtype=np.float32).reshape(3, 4, 5)
+    affine = np.array([[2, 0, 0, -10], [0, 1, 0, 5], [0, 0, 1, 7], [0, 0, 0, 1]], dtype=float)
+    roomy = heads._with_room(nib.Nifti1Image(volume, affine))
+    grown = np.asarray(roomy.dataobj)
+    kept = np.argwhere(grown > 0)
+    margins_mm = np.minimum(kept.min(axis=0), np.array(grown.shape) - 1 - kept.max(axis=0)) * [2, 1, 1]
+    assert (margins_mm >= heads.ROOM_MM).all()
+    np.testing.assert_array_equal(grown[grown > 0], volume.ravel())
+    np.testing.assert_allclose(nib.affines.apply_affine(roomy.affine, kept[0]), affine[:3, 3])
