@@ -17,7 +17,7 @@ VERSIONS = {
     "baseline": 1,
     "train": 2,
     "predict": 1,
-    "explain": 1,
+    "explain": 2,
     "evaluate": 1,
     "report": 1,
 }

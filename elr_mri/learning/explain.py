@@ -1,10 +1,11 @@
 """Where a model looks: gradient saliency, aggregated over scans and for one example of each class.
 
-A scan's saliency is |∂ log p_y / ∂x| for its diagnosis y, at the standardised central crop (Simonyan, Vedaldi,
-Zisserman 2014), put back on the packed grid and divided by its sum, so that every scan counts alike. With
-voxel standardisation x is in training standard deviations, and voxels that cannot reach the network are 0.
-`aggregate_random` is the same aggregate for fresh weights: what the architecture alone would show
-(Adebayo et al., NeurIPS 2018).
+A scan's map is the gradient of its evidence for AD over CN, ∂(z_AD − z_CN)/∂x, at the standardised central crop
+(Simonyan, Vedaldi, Zisserman 2014), put back on the packed grid and divided by the sum of its magnitudes, so that every
+scan counts alike. With voxel standardisation x is in training standard deviations, and voxels that cannot reach the
+network are 0. An example shows the magnitude of one scan's map. An aggregate is the magnitude of the scans' mean map: what
+differs in sign from scan to scan cancels, what the model looks for in all of them stays. `aggregate_random` is the same
+aggregate for fresh weights: what the architecture alone would show (Adebayo et al., NeurIPS 2018).
 """
 
 from __future__ import annotations
@@ -63,20 +64,19 @@ def explain(
     for stale in output_dir.glob("*.nii.gz"):
         stale.unlink()
     sums, logits = summed_maps(model, scans)
-    counts = np.bincount(scans.labels.numpy(), minlength=len(CLASSES))
     for label, name in enumerate(CLASSES):
-        if counts[label]:
-            write_map(sums[label] / counts[label], affine, output_dir / f"aggregate_{name}.nii.gz")
+        if (scans.labels == label).any():
+            write_map(magnitude(sums[label]), affine, output_dir / f"aggregate_{name}.nii.gz")
     random, _ = summed_maps(_fresh(model, facts), scans)
-    write_map(random.sum(axis=0) / len(scans), affine, output_dir / "aggregate_random.nii.gz")
+    write_map(magnitude(random.sum(axis=0)), affine, output_dir / "aggregate_random.nii.gz")
     examples = _examples(scans, logits)
     for line in examples.itertuples():
         own, _ = saliency(model, *_batch(model, scans, np.array([line.place])))
-        write_map(own[0].numpy(), affine, output_dir / f"example_{line.diagnosis}.nii.gz")
+        write_map(magnitude(own[0].numpy()), affine, output_dir / f"example_{line.diagnosis}.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
         table = examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]]
         table.to_csv(draft, sep="\t", index=False, lineterminator="\n")
-    write_map(sums.sum(axis=0) / len(scans), affine, output_dir / "aggregate.nii.gz")
+    write_map(magnitude(sums.sum(axis=0)), affine, output_dir / "aggregate.nii.gz")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
         "cache_meta": digest_file(Path(cache_dir) / "meta.json"),
@@ -92,11 +92,11 @@ def explain(
 
 
 def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Saliency summed over the scans of each class; only the sums are held.
+    """Signed maps summed over the scans of each class; only the sums are held.
 
     Returns
     -------
-    sums : (n_classes, X, Y, Z) float64, packed grid; every scan's map sums to 1
+    sums : (n_classes, X, Y, Z) float64, packed grid; the magnitudes of every scan's map sum to 1
     logits : (n_scans, n_classes) float32
     """
     sums, logits = np.zeros((len(CLASSES), *scans.volumes.shape[1:])), []
@@ -109,33 +109,37 @@ def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[n
     return sums, np.concatenate(logits)
 
 
-def _batch(model: Model, scans: ScanSet, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Volumes, labels and ages of some scans, on the model's device."""
+def magnitude(values: np.ndarray) -> np.ndarray:
+    """A map (X, Y, Z) without its signs, summing to 1."""
+    size = np.abs(values)
+    return size / max(size.sum(), np.finfo(np.float32).tiny)
+
+
+def _batch(model: Model, scans: ScanSet, places: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Volumes and ages of some scans, on the model's device."""
     on = next(model.parameters()).device
-    return scans.read(places).to(on), scans.labels[places].to(on), scans.ages_years[places].to(on)
+    return scans.read(places).to(on), scans.ages_years[places].to(on)
 
 
 def saliency(
     model: Model,
     volumes: Tensor,
-    labels: Tensor,
     ages_years: Tensor | None,
     *,
     shifts: Sequence[tuple[int, int, int]] = SHIFTS,
 ) -> tuple[Tensor, Tensor]:
-    """Normalised gradient magnitude of the log-probability of `labels`, by the standardised intensities.
+    """Gradient of the evidence for AD over CN, z_AD − z_CN, by the standardised intensities.
 
     The gradient is the mean over crops at some `shifts` in voxels: strides and dilations imprint a grid on that of one crop.
 
     Parameters
     ----------
     volumes : (batch, X, Y, Z) packed intensities
-    labels : (batch,) int
     ages_years : (batch,) float or None
 
     Returns
     -------
-    maps : (batch, X, Y, Z) float32, zero outside the crop, each summing to 1
+    maps : (batch, X, Y, Z) float32, signed, zero outside the crop, the magnitudes of each summing to 1
     logits : (batch, n_classes) float32
     """
     maps, logits = torch.zeros(volumes.shape, device=volumes.device), []
@@ -146,12 +150,11 @@ def saliency(
         box = tuple(slice(start, start + model.crop) for start in torch.minimum(centre + shift, room).tolist())
         crops = standardised[(slice(None), *box)][:, None].clone().requires_grad_()
         logits.append(model.network(crops, ages_years))
-        log_p = torch.log_softmax(logits[-1], dim=1).gather(1, labels[:, None]).sum()
-        maps[(slice(None), *box)] += torch.autograd.grad(log_p, crops)[0][:, 0]
-    maps = maps.abs()
+        evidence = (logits[-1][:, -1] - logits[-1][:, 0]).sum()
+        maps[(slice(None), *box)] += torch.autograd.grad(evidence, crops)[0][:, 0]
     if (informative := model.standardise.informative()) is not None:
         maps *= informative
-    maps = maps / maps.sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    maps = maps / maps.abs().sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return maps.cpu(), logits[0].detach().cpu()
 
 

@@ -10,7 +10,7 @@ from toy_study import SHAPE, Study
 
 from elr_mri.config import Explain, Train
 from elr_mri.learning.checkpoint import Model
-from elr_mri.learning.explain import explain, saliency
+from elr_mri.learning.explain import explain, magnitude, saliency
 from elr_mri.learning.train import train
 
 
@@ -26,18 +26,23 @@ class Linear(nn.Module):
 
 
 def test_saliency_of_a_linear_model_is_its_weights() -> None:
-    """Two classes: ∂ log p_1 / ∂x = p_0 (w_1 − w_0), so its normalised magnitude is that of w_1 − w_0 in the crop."""
+    """The gradient of z_AD − z_CN is w_AD − w_CN, whatever the scan and whatever w_MCI."""
     torch.manual_seed(0)
     network = {"name": "wide", "width": 1, "crop": 35, "first_pool": False}
     model = Model(network, "scan", SHAPE)
-    weights = torch.randn(2, 35**3)
+    weights = torch.randn(3, 35**3)
     model.network = Linear(weights)
     volumes = torch.zeros(2, *SHAPE)
-    maps, _ = saliency(model, volumes, torch.tensor([0, 1]), None, shifts=((0, 0, 0),))
+    maps, _ = saliency(model, volumes, None, shifts=((0, 0, 0),))
     expected = torch.zeros(SHAPE)
-    expected[1:36, 2:37, 1:36] = (weights[1] - weights[0]).abs().view(35, 35, 35)
+    expected[1:36, 2:37, 1:36] = (weights[2] - weights[0]).view(35, 35, 35)
     for found in maps:
-        torch.testing.assert_close(found, expected / expected.sum(), atol=1e-9, rtol=1e-3)
+        torch.testing.assert_close(found, expected / expected.abs().sum(), atol=1e-9, rtol=1e-3)
+
+
+def test_what_differs_in_sign_from_scan_to_scan_cancels_in_the_aggregate() -> None:
+    ours, theirs = np.array([[[1.0, 2.0, -3.0]]]), np.array([[[-1.0, 2.0, -3.0]]])
+    np.testing.assert_allclose(magnitude(ours + theirs), [[[0, 0.4, 0.6]]])
 
 
 @pytest.fixture(scope="module")
