@@ -22,4 +22,4 @@ class BadInput(ValueError):
 
     def __init__(self, *, expected: str, got: str, where: str, fix: str):
         self.expected, self.got, self.where, self.fix = expected, got, where, fix
-        super().__init__(f"{where}: expected {expected}, got {got}. {fix}".replace("\n", " "))
+        super().__init__(" ".join(f"{where}: expected {expected}, got {got}. {fix}".splitlines()))

@@ -7,7 +7,7 @@ library only: the workflow reads this while it parses.
 
 VERSIONS = {
     "phantom": 2,
-    "ingest": 1,
+    "ingest": 2,
     "split": 1,
     "demographics": 1,
     "convert": 1,
@@ -19,5 +19,5 @@ VERSIONS = {
     "predict": 1,
     "explain": 2,
     "evaluate": 1,
-    "report": 1,
+    "report": 2,
 }

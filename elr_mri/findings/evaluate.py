@@ -21,6 +21,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings.bootstrap import draw_scores, interval
 from elr_mri.findings.metrics import METRICS, confusion, score
 from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
+from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
 from elr_mri.scans.table import CLASSES, SPLITS
 from elr_mri.stages import VERSIONS
@@ -89,7 +90,7 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
     ROC.write(pd.DataFrame(curves, columns=[c.name for c in ROC.columns]), tables / "roc.tsv")
     LEFT_OUT.write(left_out, tables / "left_out.tsv")
     with provenance.atomic(tables / "main.tsv") as draft:
-        main_table(pd.DataFrame(results)).to_csv(draft, sep="\t", index=False, lineterminator="\n")
+        write_tsv(main_table(pd.DataFrame(results)), draft)
     provenance.record(
         out,
         step="evaluate",

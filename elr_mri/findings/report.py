@@ -16,17 +16,20 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, provenance
-from elr_mri.findings import accounting, figures, page, published, style, words
+from elr_mri.findings import accounting, consort, figures, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
-from elr_mri.scans.table import EXCLUSIONS, read_scans
+from elr_mri.scans.schema import Schema
+from elr_mri.scans.table import EXCLUSIONS, NOTES, SPLIT, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["report"]
 CLASS_METRICS = ("auc_cn", "auc_mci", "auc_ad")
 #: Failed scans that the page lists by name; all are counted, and all are in pack/status.tsv.
 MAX_LISTED = 40
+#: Notes that the page shows; all are counted, and all are in tables/notes.tsv.
+MAX_NOTES = 6
 
 
 def report(
@@ -39,6 +42,8 @@ def report(
     page_path: Path,
     figures_dir: Path,
     exclusions_path: Path | None = None,
+    splits_path: Path | None = None,
+    notes_path: Path | None = None,
     demographics_path: Path | None = None,
     register_dir: Path | None = None,
     model_dirs: Sequence[Path] = (),
@@ -50,8 +55,8 @@ def report(
     ----------
     tables_dir : path
         The `tables` folder of `evaluate`.
-    scans_path, exclusions_path, demographics_path : path
-        The tables of `ingest` and `demographics`.
+    scans_path, exclusions_path, notes_path, splits_path, demographics_path : path
+        The tables of `ingest`, `split` and `demographics`.
     pack_dir : path
         The cache: volumes.npy, index.tsv, meta.json, roi_volumes.tsv, status.tsv.
     study : config.Study
@@ -67,11 +72,14 @@ def report(
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
     states = accounting.scan_states(scans, pack_dir / "status.tsv")
+    counted = accounting.account(scans, _read(EXCLUSIONS, exclusions_path), states, _read(SPLIT, splits_path))
+    notes = _read(NOTES, notes_path)
     pictures = figures.Pictures(Path(figures_dir), {})
     with style.drawing():
         figures.draw_scores(
             pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
         )
+        pictures.add("accounting", consort.draw(accounting.flow(counted)))
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
         anatomy = figures.read_anatomy(study.register.template, study.measure.labels)
@@ -80,7 +88,7 @@ def report(
             figures.draw_saliency(pictures, explain_dir, anatomy)
         if register_dir:
             figures.draw_qc(pictures, register_dir, states)
-    failed = states[states["status"] == "fail"]
+    failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
     sources = [
         path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path
     ]
@@ -98,8 +106,10 @@ def report(
         "published": published_groups(results),
         "published_source": published.SOURCE,
         "demographics": _demographic_rows(demographics_path) if demographics_path else None,
-        "images": accounting.images(scans, EXCLUSIONS.read(exclusions_path)) if exclusions_path else None,
-        "states": accounting.state_counts(states),
+        "counted": accounting.lines(counted),
+        "given": {"exclusions": exclusions_path is not None, "splits": splits_path is not None},
+        "notes": None if notes is None else list(notes.head(MAX_NOTES).itertuples(index=False)),
+        "n_notes": 0 if notes is None else len(notes),
         "failed": list(failed.head(MAX_LISTED).itertuples(index=False)),
         "n_failed": len(failed),
         "examples": chosen,
@@ -110,7 +120,7 @@ def report(
         "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)], study),
         "versions": provenance.versions(),
     }
-    _write_tables(tables_dir, demographics_path, context["images"], context["states"])
+    _write_tables(tables_dir, demographics_path, counted, notes)
     provenance.write_text(page_path, page.render("report.html.j2", context))
     inputs = {
         path.name: provenance.digest_file(path)
@@ -120,20 +130,21 @@ def report(
     return page_path
 
 
+def _read(schema: Schema, path: Path | None) -> pd.DataFrame | None:
+    """A table that the report may do without."""
+    return schema.read(path) if path else None
+
+
 def _write_tables(
-    tables_dir: Path,
-    demographics_path: Path | None,
-    images: list[tuple[str, str, int]] | None,
-    states: list[tuple[str, str, int]],
+    tables_dir: Path, demographics_path: Path | None, counted: pd.DataFrame, notes: pd.DataFrame | None
 ) -> None:
-    """Put the page's other tables beside those of `evaluate`: demographics.tsv and accounting.tsv."""
+    """Put the page's other tables beside those of `evaluate`: accounting, notes and demographics."""
+    accounting.ACCOUNTING.write(counted, tables_dir / "accounting.tsv")
+    if notes is not None:
+        NOTES.write(notes, tables_dir / "notes.tsv")
     if demographics_path:
         with provenance.atomic(tables_dir / "demographics.tsv") as draft:
             shutil.copyfile(demographics_path, draft)
-    rows = [("images", *row) for row in images or []] + [("scans", *row) for row in states]
-    with provenance.atomic(tables_dir / "accounting.tsv") as draft:
-        table = pd.DataFrame(rows, columns=["counted", "cohort", "state", "number"])
-        table.to_csv(draft, sep="\t", index=False, lineterminator="\n")
 
 
 def result_groups(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ RC = {
     "savefig.facecolor": "auto",
     "svg.hashsalt": "elr_mri",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # `$` in a name is a dollar sign
 }
 DPI = 160
 

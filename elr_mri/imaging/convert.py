@@ -176,8 +176,9 @@ def _dicom(folder: Path, scratch: Path) -> Path:
     """Convert a DICOM folder with dcm2niix; of several series the one with most voxels is the scan."""
     import dcm2niix  # carries the binary
 
+    options = ["-b", "n", "-z", "n", "-m", "y", "-x", "n", "-f", "scan"]
     done = subprocess.run(
-        [dcm2niix.bin, "-b", "n", "-z", "n", "-m", "y", "-x", "n", "-f", "scan", "-o", str(scratch), str(folder)],
+        [dcm2niix.bin, *options, "-o", str(scratch), str(folder.absolute())],  # so that `-x` is no option
         capture_output=True,
         text=True,
         check=False,

@@ -25,6 +25,7 @@ from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_mod
 from elr_mri.learning.dataset import ScanSet, centred, read_scan_set
 from elr_mri.learning.recipe import device
 from elr_mri.provenance import atomic, digest_file, record
+from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
@@ -74,8 +75,7 @@ def explain(
         own, _ = saliency(model, *_batch(model, scans, np.array([line.place])))
         write_map(magnitude(own[0].numpy()), affine, output_dir / f"example_{line.diagnosis}.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
-        table = examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]]
-        table.to_csv(draft, sep="\t", index=False, lineterminator="\n")
+        write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
     write_map(magnitude(sums.sum(axis=0)), affine, output_dir / "aggregate.nii.gz")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),

@@ -24,7 +24,7 @@ from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, 
 from elr_mri.scans.download import files_under
 from elr_mri.scans.visits import YEAR_DAYS, match_visits
 
-_IMAGE = re.compile(r"(?P<stem>.*?)(?P<format>\.nii(\.gz)?|\.dcm|\.ima|\.img|\.mnc|\.mgz)", re.I)
+_IMAGE = re.compile(r"(?P<stem>.*?)(?P<format>\.nii(\.gz)?|\.dcm|\.ima|\.img|\.mnc|\.mgz)", re.I | re.S)
 _UID = re.compile(r"_I(\d+)$")
 _PTID = re.compile(r"\d{3}_S_\d{4,5}")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(_\d{2}_\d{2}_\d{2}.*)?")

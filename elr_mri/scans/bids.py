@@ -19,7 +19,7 @@ from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, 
 from elr_mri.scans.download import files_under, read_table
 from elr_mri.scans.written import FACTS, complete
 
-_NIFTI = re.compile(r".*\.nii(\.gz)?", re.I)
+_NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 
 
 def read(cohort: Cohort, settings: Ingest) -> Found:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from elr_mri.errors import BadInput
+from elr_mri.scans.cells import is_printable
 
 #: Why an image that was found is not a scan of the study: code in `exclusions.tsv` -> sentence for people.
 REASONS = {
@@ -25,6 +26,7 @@ REASONS = {
     "unreadable-archive": "the zip cannot be opened",
     "no-nifti-in-archive": "the zip holds no NIfTI image",
     "unsafe-path": "a path inside the zip leads out of it",
+    "unprintable-path": "the path holds a control character or no valid text; rename the file or folder",
     "missing-file": "the table names a file that is not there",
     "withdrawn": "withdrawn by the study (DELMRSCANS)",
     "no-table-row": "no row in the study's tables is about this image or subject",
@@ -98,7 +100,11 @@ def mark(
 
 
 def keep_one_per_visit(images: pd.DataFrame, order: Sequence[str]) -> None:
-    """Of the kept images of one subject and visit keep the first in `order` (columns, ascending), in place."""
+    """Of the kept images of one subject and visit keep the first in `order` (columns, ascending), in place.
+
+    An image whose path no table can hold is excluded before the choice, so that it takes no other's place.
+    """
+    mark(images, ~images["image_path"].map(is_printable).astype(bool), "unprintable-path")
     kept = images[images["reason"].isna()].sort_values([*order, "image_path"], kind="stable")
     first = kept.groupby(["subject_id", "months"])["image_path"].transform("first")
     others = kept.index[first != kept["image_path"]]

@@ -125,10 +125,7 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
     encoding = "utf-8-sig" if _is_utf8(raw) else "latin-1"
     line, second = (raw.decode(encoding, errors="replace").splitlines() + ["", ""])[:2]
     delimiter = max(",\t;", key=line.count)
-    names, cells = (
-        next(csv.reader([line], delimiter=delimiter), []),
-        next(csv.reader([second], delimiter=delimiter), []),
-    )
+    names, cells = _cells(line, delimiter), _cells(second, delimiter)
     if check_second and any(cells[len(names) :]):
         raise BadInput(
             expected=f"{len(names)} cells in each row, as in the header",
@@ -137,6 +134,14 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
             fix="Give every column a name.",
         )
     return [name.strip().lower() for name in names], delimiter, encoding
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """A line's cells; one that Python's reader refuses (a cell of more than 128 KiB) is cut at every delimiter."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return line.split(delimiter)
 
 
 def _head(path: Path) -> bytes:

@@ -14,6 +14,7 @@ import pandas as pd
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.scans import adni, bids, nacc, plain
+from elr_mri.scans.cells import path_cell
 from elr_mri.scans.cohort import Found, mark
 from elr_mri.scans.duplicates import first_copies
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SCANS, VISITS
@@ -30,6 +31,7 @@ def ingest(cohorts: Sequence[config.Cohort], settings: config.Ingest, out_dir: P
     _check_cohorts(cohorts)
     found = {cohort.name: _READERS[cohort.format](cohort, settings) for cohort in cohorts}
     images = pd.concat([f.images.assign(cohort=name) for name, f in found.items()], ignore_index=True)
+    images["image_path"] = images["image_path"].map(path_cell)
     _check_ids(images)
     _exclude_copies(images)
     images["scan_id"] = images["subject_id"].astype("str") + "_" + images["session_id"].astype("str")

@@ -36,7 +36,7 @@ from elr_mri.scans.imagepath import READ_ERRORS
 from elr_mri.scans.nacc_tables import archive_stem, newest, read_sessions, read_visits
 from elr_mri.scans.visits import YEAR_DAYS, match_visits
 
-_NIFTI = re.compile(r".*\.nii(\.gz)?", re.I)
+_NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 _NACCID = re.compile(r"NACC\d{6}", re.I)
 _DATED = re.compile(r"(nacc\d{6}).*?_((?:19|20)\d{6})(?:\D|$)", re.I)
 

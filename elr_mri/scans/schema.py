@@ -1,7 +1,8 @@
 """A validated TSV table: its columns, kinds and ranges, checked whenever it is read or written.
 
 The contracts between the zones are such tables (`table.py`, `predictions.py`).
-A table is tab-separated UTF-8 with a header; a blank or `n/a` is missing. Ids stay text.
+A table is tab-separated UTF-8 with a header; a blank or `n/a` is missing. Ids stay text, and text is written so that it
+can harm no one who opens the table (`cells.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 
 from elr_mri.errors import BadInput
 from elr_mri.provenance import atomic
+from elr_mri.scans.cells import one_line, unguarded, write_tsv
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,15 @@ class Schema:
                 where=str(path),
                 fix="Remove the repeated column.",
             )
-        return self.validate(frame, where=str(path))
+        texts = [c.name for c in self.columns if c.kind == "text" and c.name in frame.columns]
+        told = {name: frame[name].map(unguarded, na_action="ignore") for name in texts}
+        return self.validate(frame.assign(**told), where=str(path))
 
     def write(self, frame: pd.DataFrame, path: Path | str) -> None:
         """Validate and write a table atomically; same rows, same bytes."""
         checked = self.validate(frame, where=str(path))
         with atomic(path) as draft:
-            checked.to_csv(draft, sep="\t", index=False, na_rep="", lineterminator="\n")
+            write_tsv(checked, draft)
 
     def validate(self, frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
         """The table with its columns in order and in their types; raises `BadInput` on the first fault."""
@@ -127,7 +131,9 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
     if column.required and blank.any():
         refuse(blank, "a value")
     if column.kind == "text":
-        text = values.astype(object).where(~blank, None).map(lambda v: v if v is None else str(v)).astype("str")
+        text = (
+            values.astype(object).where(~blank, None).map(lambda v: v if v is None else one_line(str(v))).astype("str")
+        )
         if column.allowed and (wrong := ~blank & ~text.isin(column.allowed)).any():
             refuse(wrong, f"one of {', '.join(column.allowed)}")
         return text

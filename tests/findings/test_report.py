@@ -10,6 +10,7 @@ from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.report import report
+from elr_mri.scans.table import NOTES
 
 SECTIONS = (
     "results",
@@ -63,6 +64,8 @@ def _report(root, models=("wide", "wide-elr"), full=True, **phantom):
     )
     optional = {
         "exclusions_path": root / "exclusions.tsv",
+        "splits_path": root / "splits.tsv",
+        "notes_path": root / "notes.tsv",
         "demographics_path": root / "demographics.tsv",
         "register_dir": root / "register",
         "model_dirs": folders,
@@ -98,6 +101,7 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
     root, html = whole
     assert tuple(Page(html).sections) == SECTIONS
     names = (
+        "accounting",
         "results",
         "confusion",
         "roc",
@@ -146,14 +150,48 @@ def test_the_config_is_told_without_private_folders(whole):
 
 def test_scans_are_accounted_for(whole):
     text = " ".join(Page(whole[1]).text.split())
-    assert "found 83" in text and "excluded: repeat 2" in text and "excluded: localizer 1" in text
-    assert "kept 80" in text and "packed 79" in text and "failed at register 1" in text and "review by QC 1" in text
+    assert "images found 83 40" in text and "excluded: repeat 2 0" in text and "excluded: localizer 1 0" in text
+    assert "scans kept 80 40" in text and "failed: register 1 1" in text and "scans packed 79 40" in text
+    assert "marked for review by quality control 1 1" in text
+
+
+def test_notes_are_counted_and_the_first_are_shown(whole, bare):
+    root, html = whole
+    text = " ".join(Page(html).text.split())
+    assert "9 notes of ingestion" in text and "the first 6." in text and text.count(study.NOTE) == 6
+    assert len(NOTES.read(root / "findings" / "tables" / "notes.tsv")) == 9
+    assert "notes of ingestion were not given" in bare
+
+
+def test_the_tables_hold_no_formula(whole):
+    tables = sorted((whole[0] / "findings" / "tables").glob("*.tsv"))
+    assert {"accounting.tsv", "notes.tsv", "demographics.tsv", "main.tsv"} <= {path.name for path in tables}
+    for path in tables:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for cell in line.split("\t"):
+                assert not cell.lstrip().startswith(("=", "+", "-", "@")) or is_number(cell), (path.name, cell)
+
+
+def is_number(cell):
+    try:
+        return bool(str(float(cell)))
+    except ValueError:
+        return False
 
 
 def test_what_was_not_given_is_named_in_its_place(bare):
     assert tuple(Page(bare).sections) == SECTIONS
     absent = re.findall(r'<p class="absent">(.*?)</p>', bare)
-    for word in ("comparison", "demographic", "exclusions", "quality-control", "training histories", "saliency"):
+    for word in (
+        "comparison",
+        "demographic",
+        "exclusions",
+        "splits",
+        "notes",
+        "quality-control",
+        "training histories",
+        "saliency",
+    ):
         assert any(word in sentence for sentence in absent), word
 
 

@@ -15,8 +15,9 @@ from elr_mri import config
 from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.demographics import DEMOGRAPHICS, count
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
-from elr_mri.scans.table import CLASSES, EXCLUSIONS, SCANS, SPLIT
+from elr_mri.scans.table import CLASSES, EXCLUSIONS, NOTES, SCANS, SPLIT
 
+NOTE = "=HYPERLINK(0) <mark>two tables</mark> disagree"
 SHAPE, AFFINE = (16, 18, 15), np.array([[9.0, 0, 0, -70], [0, 9, 0, -100], [0, 0, 9, -60], [0, 0, 0, 1]])
 
 
@@ -136,6 +137,8 @@ def add_pictures(study: Study) -> None:
     EXCLUSIONS.write(pd.DataFrame(excluded).assign(subject_id=None, detail=None), root / "exclusions.tsv")
     with_split = study.scans.merge(SPLIT.read(root / "splits.tsv"), on=["cohort", "subject_id"])
     DEMOGRAPHICS.write(count(with_split), root / "demographics.tsv")
+    notes = {"cohort": "ADNI", "subject_id": study.scans["subject_id"].iloc[0], "months": range(9)}
+    NOTES.write(pd.DataFrame(notes).assign(note=NOTE), root / "notes.tsv")
 
 
 def settings(study: Study, **phantom: float) -> config.Study:

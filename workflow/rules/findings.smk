@@ -50,12 +50,16 @@ rule report:
         results=FINDINGS / "tables" / "results.tsv",
         scans=SCANS / "ingest" / "scans.tsv",
         exclusions=SCANS / "ingest" / "exclusions.tsv",
+        notes=SCANS / "ingest" / "notes.tsv",
+        splits=SCANS / "split" / "splits.tsv",
         demographics=SCANS / "demographics" / "demographics.tsv",
         packed=IMAGING / "pack" / "meta.json",
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
     output:
         page=report(RESULTS / "report.html", caption="../report/page.rst", category="Report"),
+        accounting=report(FINDINGS / "tables" / "accounting.tsv", caption="../report/accounting.rst", category="Results"),
+        notes=FINDINGS / "tables" / "notes.tsv",
         figures=report(directory(FINDINGS / "figures"), patterns=["{name}.png"], caption="../report/figure.rst", category="Figures"),
     params:
         config=section("report"),
@@ -68,6 +72,6 @@ rule report:
     log: RESULTS / "logs" / "report.log",
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
-        " --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q}"
+        " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q}"
         " {params.models} {params.explained} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED

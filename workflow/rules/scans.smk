@@ -22,6 +22,7 @@ checkpoint ingest:
         scans=SCANS / "ingest" / "scans.tsv",
         exclusions=SCANS / "ingest" / "exclusions.tsv",
         visits=SCANS / "ingest" / "visits.tsv",
+        notes=SCANS / "ingest" / "notes.tsv",
     params:
         config=section("ingest"),
         cohorts=json.dumps(config["cohorts"]),
