@@ -47,16 +47,20 @@ def _look_at_tables(found: Download, files: Sequence[Path]) -> None:
     for name, columns in COLUMNS.items():
         named = lists if name == "image list" else tables_named(files, name)[::-1]
         either = _CODINGS if name == "DXSUM" else ()
-        found.tables.append(table(name, named, columns, REQUIRED.get(name, ()), where=ADNI[name], either=either))
+        found.tables.append(
+            table(name, named, columns, REQUIRED.get(name, ()), where=ADNI[name], either=either, every=True)
+        )
     merge, told = (next(t for t in found.tables if t.name == name) for name in ("ADNIMERGE", "DXSUM"))
     if not merge.files and not told.files:
         found.missing.append(
             Missing("a clinical table, ADNIMERGE or DXSUM", f"from {merge.where}, or from {told.where}")
         )
-    for one in (merge, told):
-        if one.broken:
+    diagnosed = bool(merge.files) and not merge.broken and merge.columns["dx"] is not None
+    for one in found.tables:
+        codeless = one is told and bool(told.columns) and told.columns["rid"] is not None
+        if one.broken and not (codeless and diagnosed):
             found.need(one)
-    if merge.files and not merge.broken and merge.columns["dx"] is None and (not told.files or told.broken):
+    if merge.files and not merge.broken and not diagnosed and not told.files:
         found.missing.append(
             Missing(f"diagnoses: {merge.files[0].name} has no column DX, and there is no DXSUM", f"from {told.where}")
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elr_mri.doctor.sites import WITHOUT_COLUMN
+from elr_mri.doctor.sites import GRAVE_COLUMNS, WITHOUT_COLUMN
 from elr_mri.errors import BadInput
 from elr_mri.scans.download import matched
 
@@ -28,7 +28,7 @@ class Table:
     where : where on the study's site it is to be had
     files : the files that are it, the one that counts first
     columns : our name -> the user's column, None where it has none
-    lacking : columns that it should have, in the study's spelling -> what is lost without
+    lacking : columns that it should have, in the study's spelling, what is lost without, and whether that is grave
     broken : why it cannot be read, empty where it can
     """
 
@@ -36,7 +36,7 @@ class Table:
     where: str
     files: tuple[Path, ...] = ()
     columns: Mapping[str, str | None] = field(default_factory=dict)
-    lacking: Mapping[str, str] = field(default_factory=dict)
+    lacking: tuple[tuple[str, str, bool], ...] = ()
     broken: str = ""
 
 
@@ -79,9 +79,7 @@ class Download:
         if not table.files:
             self.missing.append(Missing(f"the table {table.name}", f"from {table.where}"))
         elif table.broken:
-            self.missing.append(
-                Missing(table.broken, f"download it again with it, or rename the column; from {table.where}")
-            )
+            self.missing.append(Missing(table.broken, f"mend it, or download it again; from {table.where}"))
 
 
 def count_files(found: Download, files: Sequence[Path]) -> None:
@@ -119,27 +117,37 @@ def table(
     *,
     where: str,
     either: Sequence[str] = (),
+    every: bool = False,
 ) -> Table:
-    """Look at the header of the first of `files`.
+    """Look at the headers of `files`; the columns of the first are told.
 
     Parameters
     ----------
     wanted, required : as for `scans.download.read_table`
     either : our names of which one will do, such as the codings of DXSUM
+    every : whether the reader reads all of `files`, not only the first, so that a fault of any is one of the table
     """
-    if not files:
-        return Table(name, where)
-    try:
-        columns = matched(files[0], wanted)
-    except BadInput as problem:
-        return Table(name, where, tuple(files), broken=str(problem))
-    absent = [ours for ours, column in columns.items() if column is None]
-    needed = [ours for ours in absent if ours in set(required)]
-    if either and all(columns[ours] is None for ours in either):
-        needed += either
-    spelled = {ours: " or ".join(wanted[ours]).upper() for ours in columns}
-    broken = f"{files[0].name} has no column {', '.join(spelled[ours] for ours in needed)}" if needed else ""
-    lacking = {spelled[o]: WITHOUT_COLUMN.get(o, f"{o} unknown") for o in absent if o not in (*needed, *either)}
+    broken, columns, lacking = "", {}, ()
+    for path in files if every else files[:1]:
+        try:
+            told = matched(path, wanted)
+        except BadInput as problem:
+            broken = broken or refusal(problem).what
+            continue
+        absent = [ours for ours, column in told.items() if column is None]
+        spelled = {ours: " or ".join(alias.upper() for alias in wanted[ours]) for ours in absent}
+        needed = [spelled[ours] for ours in absent if ours in set(required)]
+        if either and set(either) <= set(absent):
+            needed.append(" or ".join(spelled[ours] for ours in either))
+        if needed:
+            broken = broken or f"{path.name} has no column {' and no '.join(needed)}"
+        if path == files[0]:
+            columns = told
+            lacking = tuple(
+                (spelled[ours], WITHOUT_COLUMN.get(ours, f"{ours} unknown"), ours in GRAVE_COLUMNS)
+                for ours in absent
+                if ours not in (*required, *either)
+            )
     return Table(name, where, tuple(files), columns, lacking, broken)
 
 

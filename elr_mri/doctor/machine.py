@@ -109,11 +109,12 @@ def torch_told(train: Train) -> tuple[dict[str, Any] | None, str]:
     if find_spec("torch") is None:
         return None, NOT_INSTALLED
     command = [sys.executable, "-m", "elr_mri.learning.probe", train.model_dump_json()]
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    root = Path(__file__).parents[2]  # as the working directory too: another checkout there would go first
+    paths = [str(root), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return None, f"no answer in {_PROBE_SECONDS} s"

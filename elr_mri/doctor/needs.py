@@ -122,9 +122,10 @@ def _models(study: Study, parameters: dict[str, int], size: int) -> Need:
 
 
 def native_voxels(images: Sequence[str]) -> int | None:
-    """The largest number of voxels among a few of the images, from their headers; None where none tells."""
+    """The mean number of voxels of a few of the images, from their headers; None where none tells."""
     step = max(1, len(images) // _SAMPLE)
-    return max((n for path in images[::step][:_SAMPLE] if (n := _voxels(path))), default=None)
+    told = [n for path in images[::step][:_SAMPLE] if (n := _voxels(path))]
+    return round(sum(told) / len(told)) if told else None
 
 
 def _voxels(image_path: str) -> int | None:

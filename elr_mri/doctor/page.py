@@ -18,7 +18,7 @@ from elr_mri.config import Study
 from elr_mri.doctor import look, machine, needs
 from elr_mri.doctor.download import Download, Missing, Table, sized, some
 from elr_mri.doctor.machine import NOT_INSTALLED, Machine, Package
-from elr_mri.doctor.sites import WITHOUT_TABLE
+from elr_mri.doctor.sites import GRAVE_TABLES, WITHOUT_TABLE
 from elr_mri.errors import BadInput
 
 #: Columns of the page where the output is no terminal, and its bounds where it is.
@@ -100,12 +100,11 @@ def _table(table: Table, found: Download) -> Iterable[Line]:
         needed = any(
             m.what in (f"the table {table.name}", f"a clinical table, {table.name} or DXSUM") for m in found.missing
         )
-        lost = WITHOUT_TABLE.get(table.name)
-        yield (
-            "MISSING" if needed else "look" if lost else "-",
-            table.name,
-            "not found" + ("" if needed or not lost else f" ({lost}); from {table.where}"),
+        told = (
+            f" ({WITHOUT_TABLE[table.name]}); from {table.where}" if table.name in WITHOUT_TABLE and not needed else ""
         )
+        mark = "MISSING" if needed else "look" if table.name in GRAVE_TABLES else "-"
+        yield mark, table.name, f"not found{told}"
         return
     name = table.files[0].name + (f" and {len(table.files) - 1} more" if len(table.files) > 1 else "")
     if table.broken:
@@ -113,8 +112,10 @@ def _table(table: Table, found: Download) -> Iterable[Line]:
         yield "MISSING" if needed else "look", table.name, table.broken
     taken = ", ".join(f"{ours} <- {column}" for ours, column in table.columns.items() if column is not None)
     yield ("", "", f"else {taken}") if table.broken else ("ok", table.name, f"{name}: {taken}")
-    for column, loss in table.lacking.items():
-        yield "look", "", f"{table.files[0].name} has no {column}: {loss}"
+    for grave in (True, False):
+        lost = [f"{column} ({loss})" for column, loss, is_grave in table.lacking if is_grave == grave]
+        if lost:
+            yield "look" if grave else "-", "", f"without {', '.join(lost)}"
 
 
 def _resources(found: list[Download], study: Study, here: Machine) -> tuple[list[Line], list[Missing]]:
@@ -142,9 +143,9 @@ def _disk(
     found: list[Download], study: Study, here: Machine, n_scans: int, n_to_make: int
 ) -> tuple[list[Line], list[Missing]]:
     """One line for each kind of file, the total, and what it leaves of the free disk."""
-    told = [n for f in found if (n := needs.native_voxels(f.sample))]
+    told = [(n, f.n_scans) for f in found if f.n_scans and (n := needs.native_voxels(f.sample))]
     assumed = needs.NATIVE_VOXELS if study.phantom is None else round(_PHANTOM_VOXELS / study.phantom.spacing_mm**3)
-    voxels = max(told, default=assumed)
+    voxels = round(sum(n * k for n, k in told) / sum(k for _, k in told)) if told else assumed
     parameters = here.torch["parameters"] if here.torch else {}
     wanted = needs.disk(study, n_scans=n_scans, n_phantoms=n_to_make, native_voxels=voxels, parameters=parameters)
     lines: list[Line] = [

@@ -28,6 +28,10 @@ WITHOUT_TABLE = {
     "sessions": "every session has the participant's diagnosis and age",
 }
 
+#: Tables whose want is worth a second look, and columns (our names): scans may be lost, or a choice may be another.
+GRAVE_TABLES = ("ADNIMERGE", "DXSUM", "image list")
+GRAVE_COLUMNS = ("age", "baseline", "date", "dx", "diagnosis", "naccage", "naccalzp", "naccetpr")
+
 #: Our name of a column -> what is lost where the table has none.
 WITHOUT_COLUMN = {
     "ptid": "subjects of visits are known by RID only",

@@ -23,9 +23,10 @@ def look_bids(found: Download, cohort: Cohort, files: Sequence[Path]) -> None:
     whole = [path for path in files if path == root / "participants.tsv"]
     own = [path for path in files if re.fullmatch(r"sub-[A-Za-z0-9]+_sessions\.tsv", path.name)]
     people = table("participants", whole, PARTICIPANTS, ("participant",), where=_OWN)
-    sessions = table("sessions", own, SESSIONS, ("session",), where=_OWN)
+    sessions = table("sessions", own, SESSIONS, ("session",), where=_OWN, every=True)
     found.tables += [people, sessions]
-    found.need(people)
+    for one in (people, sessions) if own else (people,):
+        found.need(one)
     for name in ("age", "diagnosis"):
         if whole and not people.broken and people.columns[name] is None and sessions.columns.get(name) is None:
             found.missing.append(
