@@ -176,6 +176,10 @@ def test_images_that_will_be_lost_and_tables_that_are_old(adni, ask):
     assert missing == []
     assert "1 T1 images of 1 subjects without clinical rows (011_S_0099)" in page
     assert "4 images, 3 of them T1 (others: 1 not-t1)" in page
+    assert (
+        "3 subjects with T1 images, 2 in the clinical tables, 2 in both (2 images)" in page
+        and "about 2 (visits" in page
+    )
     assert "2 releases of ADNIMERGE: ADNIMERGE_23Dec2025.csv goes before ADNIMERGE_01Jan2020.csv" in page
     assert "ADNIMERGE_23Dec2025.csv is older than the newest scan (2026-03-01)" in page
     assert "tables of different days, 01Jan2020 to 23Dec2025" in page
@@ -281,11 +285,15 @@ def test_a_phantom_study_does_not_excuse_a_real_folder(tmp_path, ask):
 
 
 def test_the_disk_estimate_is_what_the_default_study_took():
-    """Measured: 223 scans of 91 × 109 × 91 voxels at 3 mm took 1,127,464 KiB under imaging/, six models 861,348 KiB."""
+    """Measured: 223 scans of 91 × 109 × 91 voxels at 3 mm took 1,127,464 KiB under imaging/; single files in bytes."""
     study = config.study(str(ROOT / "config" / "config.yaml"))
     wanted = needs.disk(study, n_scans=223, n_phantoms=0, native_voxels=91 * 109 * 91, parameters={})
     imaging = sum(n.total for n in wanted if n.what != "tables and report")
     assert imaging / 1024 == pytest.approx(1_127_464, rel=0.07)
+    each = {n.what: n.each for n in wanted}
+    assert each["converted scan"] == pytest.approx(1_553_020, rel=0.07)
+    assert each["registered scan"] == pytest.approx(331_095, rel=0.07)
+    assert each["warp and inverse"] == pytest.approx(1_261_470 + 1_255_110, rel=0.07)
 
 
 def test_disk_grows_with_the_grid_and_with_what_is_written(ask):
