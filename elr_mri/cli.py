@@ -303,6 +303,14 @@ def predict_scan(
     print(f"{scan}: {shares}; quality control: {told['status']}; the page: {out / 'report.html'}")
 
 
+@app.command(epilog="Example: `elr-mri doctor --config config/adni_nacc.yaml`")
+def doctor(config_: Annotated[str, typer.Option("--config", help="The study's YAML file.")]) -> None:
+    """Say before a run what was found, what is missing and where to get it, and what the run will take."""
+    from elr_mri.doctor.page import doctor as run
+
+    run(config_)
+
+
 def main() -> None:
     """Run the command line; turn bad input into one line and exit status 2."""
     try:

@@ -163,7 +163,7 @@ def _inline(source: str, *, where: str) -> Any:
 def study(source: str) -> Study:
     """A whole study from `source`: inline JSON, or the path of a config file."""
     if source.lstrip().startswith("{"):
-        return parse(Study, json.loads(source), where="--study")
+        return parse(Study, _inline(source, where="--study"), where="--study")
     return parse(Study, read_yaml(source), where=source)
 
 

@@ -68,6 +68,11 @@ _LIST = {
 
 
 _CDR = {"rid": ["rid"], "code": ["viscode2", "viscode"], "cdr": ["cdglobal"]}
+_WITHDRAWN = {"uid": ["imageid", "image id", "image_id", "imageuid"]}
+
+#: Table -> what is read from it (our name -> the column's names), and what it is of no use without.
+COLUMNS = {"ADNIMERGE": _MERGE, "DXSUM": _DXSUM, "CDR": _CDR, "DELMRSCANS": _WITHDRAWN, "image list": _LIST}
+REQUIRED = {"ADNIMERGE": ("rid", "code", "date"), "DXSUM": ("rid",), "CDR": ("rid",), "DELMRSCANS": ("uid",)}
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,11 @@ class Clinic:
 def tables_named(files: Sequence[Path], name: str) -> list[Path]:
     """Files that hold table `name`, whatever their cohort prefix, the oldest release first."""
     pattern = re.compile(rf"(?:.*_)?{NAMES[name]}(?:_\d{{1,2}}[A-Za-z]{{3}}\d{{4}})?\.csv", re.I)
-    return sorted((f for f in files if pattern.fullmatch(f.name)), key=lambda f: (_released(f), f.name))
+    return sorted((f for f in files if pattern.fullmatch(f.name)), key=lambda f: (released(f), f.name))
 
 
-def _released(path: Path) -> datetime:
+def released(path: Path) -> datetime:
+    """The day in a table's name (`ADNIMERGE_23Dec2025.csv`), the earliest of all days where there is none."""
     suffix = _RELEASE.search(path.name)
     try:
         return datetime.strptime(suffix.group(1), "%d%b%Y") if suffix else datetime.min
@@ -108,12 +114,12 @@ def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
             where=where,
             fix="Download them from IDA (Study Data) into this folder.",
         )
-    merge, told = _concat(merges, _MERGE, ("rid", "code", "date")), _concat(sums, _DXSUM, ("rid",))
+    merge, told = (_concat(t, COLUMNS[name], REQUIRED[name]) for name, t in (("ADNIMERGE", merges), ("DXSUM", sums)))
     baselines = _baselines(merge)
     visits, disagree = _joined(_merge_visits(merge, baselines), _dxsum_visits(told, baselines))
     visits = _with_ages(visits, baselines)
     visits = visits.merge(
-        _cdr(_concat(tables_named(files, "CDR"), _CDR, ("rid",))), on=["subject", "months"], how="left"
+        _cdr(_concat(tables_named(files, "CDR"), _CDR, REQUIRED["CDR"])), on=["subject", "months"], how="left"
     )
     visits["reason"] = visits["diagnosis"].isna().map({True: "no-diagnosis", False: None})
     ptids = {
@@ -137,6 +143,14 @@ def _joined(merge: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
     return visits, disagree
 
 
+def is_image_list(path: Path) -> bool:
+    """Whether a file is a CSV that tells ids and dates of images, and not the list of the withdrawn ones."""
+    if path.suffix.lower() != ".csv" or tables_named([path], "DELMRSCANS"):
+        return False
+    names = set(header(path))
+    return bool(names & set(_LIST["uid"])) and bool(names & set(_LIST["date"]))
+
+
 def read_image_lists(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
     """What collection, search and metadata CSVs say about images: by uid date, sex, age, field strength, manufacturer.
 
@@ -144,13 +158,9 @@ def read_image_lists(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
     """
     rows, used = [], []
     for path in files:
-        if path.suffix.lower() != ".csv" or tables_named([path], "DELMRSCANS"):
-            continue
-        names = header(path)
-        if not set(_LIST["uid"]) & set(names) or not set(_LIST["date"]) & set(names):
-            continue
-        rows.append(read_table(path, _LIST))
-        used.append(path)
+        if is_image_list(path):
+            rows.append(read_table(path, _LIST))
+            used.append(path)
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(_LIST), dtype="str")
     table["uid"] = table["uid"].astype("str").str.extract(r"^[Ii]?(\d+)$")[0]
     table["date"] = dates(table["date"])
@@ -165,9 +175,7 @@ def read_image_lists(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
 
 def read_withdrawn(files: Sequence[Path]) -> set[str]:
     """Image ids in DELMRSCANS."""
-    table = _concat(
-        tables_named(files, "DELMRSCANS"), {"uid": ["imageid", "image id", "image_id", "imageuid"]}, ("uid",)
-    )
+    table = _concat(tables_named(files, "DELMRSCANS"), _WITHDRAWN, REQUIRED["DELMRSCANS"])
     return set(table["uid"].astype("str").str.extract(r"^[Ii]?(\d+)")[0].dropna())
 
 

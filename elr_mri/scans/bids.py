@@ -19,6 +19,9 @@ from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, 
 from elr_mri.scans.download import files_under, read_table
 from elr_mri.scans.written import FACTS, complete
 
+#: What is read from `participants.tsv` and from a `sessions.tsv`: our name -> the column's names.
+PARTICIPANTS = {"participant": ["participant_id", "subject_id"], **FACTS}
+SESSIONS = {"session": ["session_id"], **FACTS}
 _NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 
 
@@ -35,7 +38,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
             fix="Add it, with participant_id, diagnosis and age.",
         )
     facts, tables = _facts(root, files)
-    images = _list_images(files, root)
+    images = list_images(files, root)
     refuse_empty(images, where=cohort.path)
     images = images.merge(facts, on=["participant", "session"], how="left", validate="m:1")
     mark(images, images["file"].isna(), "no-table-row")
@@ -44,7 +47,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
     return Found(images, visits, no_notes(), tuple(tables))
 
 
-def _list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
+def list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
     """Every NIfTI image below `sub-*`; all but `anat/*_T1w` are marked as not T1. Derivatives are not looked at."""
     rows = []
     for path in files:
@@ -63,11 +66,11 @@ def _list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
 def _facts(root: Path, files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
     """What the tables say of every participant and session: one row each, with the file and line that it stands in."""
     whole = root / "participants.tsv"
-    people = _table(whole, "participant", ["participant_id", "subject_id"])
+    people = _table(whole, "participant", PARTICIPANTS)
     sessions, used = [], [whole]
     for path in files:
         if re.fullmatch(r"sub-[A-Za-z0-9]+_sessions\.tsv", path.name):
-            own = _table(path, "session", ["session_id"])
+            own = _table(path, "session", SESSIONS)
             own["session"] = "ses-" + own["session"].str.removeprefix("ses-")
             sessions.append(own.assign(participant=path.name.removesuffix("_sessions.tsv")))
             used.append(path)
@@ -95,13 +98,13 @@ def _facts(root: Path, files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]
     return joined, used
 
 
-def _table(path: Path, key: str, aliases: list[str]) -> pd.DataFrame:
+def _table(path: Path, key: str, columns: dict[str, list[str]]) -> pd.DataFrame:
     """One table with its key, the facts and where each row stands."""
-    table = read_table(path, {key: aliases, **FACTS}, required=(key,))
+    table = read_table(path, columns, required=(key,))
     twice = table[key][table[key].duplicated()]
     if len(twice):
         raise BadInput(
-            expected=f"one row for each {aliases[0]}",
+            expected=f"one row for each {columns[key][0]}",
             got=f"{twice.iloc[0]} more than once",
             where=str(path),
             fix="Remove the repeated row.",

@@ -45,7 +45,19 @@ def files_under(folder: Path | str) -> list[Path]:
 def header(path: Path | str) -> list[str]:
     """Column names of a delimited table, stripped and in lower case; empty for a file that holds no text."""
     names, _, _ = _first_line(Path(path))
-    return names
+    return [name.lower() for name in names]
+
+
+def matched(path: Path | str, wanted: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """Which column of a table is taken for each of our names, spelled as in the file; None where it has none of them."""
+    names, _, _ = _first_line(Path(path), check_second=True)
+    return {ours: None if place is None else names[place] for ours, place in _places(names, wanted).items()}
+
+
+def _places(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
+    """Position of the column for each of our names: the first of its spellings that is there, in any case."""
+    lower = [name.lower() for name in names]
+    return {ours: next((lower.index(a) for a in aliases if a in lower), None) for ours, aliases in wanted.items()}
 
 
 def read_table(path: Path | str, wanted: Mapping[str, Sequence[str]], *, required: Sequence[str] = ()) -> pd.DataFrame:
@@ -63,7 +75,7 @@ def read_table(path: Path | str, wanted: Mapping[str, Sequence[str]], *, require
     """
     path = Path(path)
     names, delimiter, encoding = _first_line(path, check_second=True)
-    places = {ours: next((names.index(a) for a in aliases if a in names), None) for ours, aliases in wanted.items()}
+    places = _places(names, wanted)
     absent = [ours for ours in required if places[ours] is None]
     if absent:
         raise BadInput(
@@ -133,7 +145,7 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
             where=f"{path}, row 2",
             fix="Give every column a name.",
         )
-    return [name.strip().lower() for name in names], delimiter, encoding
+    return [name.strip() for name in names], delimiter, encoding
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

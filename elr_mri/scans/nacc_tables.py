@@ -64,10 +64,24 @@ _MRI = {
 }
 
 
+#: Table -> what is read from it (our name -> the column's names), and what it is of no use without.
+COLUMNS = {"UDS": _UDS, "MRI": _MRI}
+REQUIRED = {
+    "UDS": ("naccid", "visityr", "visitmo", "visitday", "naccudsd"),
+    "MRI": ("naccid", "mriyr", "mrimo", "mridy", "naccmrfi"),
+}
+
+
+def freezes(files: Sequence[Path], *, mri: bool) -> list[tuple[int, Path]]:
+    """The UDS or the MRI tables in the download with the number of their freeze, the latest last."""
+    pattern = _MRI_NAME if mri else _UDS_NAME
+    named = [(int(match.groups()[-1]), f) for f in files if (match := pattern.fullmatch(f.name))]
+    return sorted(named, key=lambda pair: (pair[0], pair[1].name, pair[1]))
+
+
 def newest(files: Sequence[Path], *, mri: bool, where: str) -> Path:
     """The UDS or the MRI table of the latest freeze in the download."""
-    pattern = _MRI_NAME if mri else _UDS_NAME
-    named = [(int(match.groups()[-1]), f.name, f) for f in files if (match := pattern.fullmatch(f.name))]
+    named = freezes(files, mri=mri)
     if not named:
         wanted = "investigator_mri_nacc<NN>.csv" if mri else "investigator_nacc<NN>.csv"
         raise BadInput(
@@ -76,7 +90,7 @@ def newest(files: Sequence[Path], *, mri: bool, where: str) -> Path:
             where=where,
             fix="Put the tables of your NACC request into this folder.",
         )
-    return max(named)[2]
+    return named[-1][1]
 
 
 def read_visits(path: Path, settings: Ingest) -> pd.DataFrame:
@@ -84,7 +98,7 @@ def read_visits(path: Path, settings: Ingest) -> pd.DataFrame:
 
     A diagnosis that the study does not use is blank, with the reason in `reason`.
     """
-    uds = read_table(path, _UDS, required=("naccid", "visityr", "visitmo", "visitday", "naccudsd"))
+    uds = read_table(path, _UDS, required=REQUIRED["UDS"])
     visits = pd.DataFrame(
         {
             "subject": uds["naccid"].str.upper(),
@@ -134,7 +148,7 @@ def _diagnosis(uds: pd.DataFrame, settings: Ingest) -> tuple[pd.Series, pd.Serie
 
 def read_sessions(path: Path) -> pd.DataFrame:
     """MRI sessions: subject, date, archive (file stem), mri_age_years, field strength, manufacturer, volumes in mm³."""
-    mri = read_table(path, _MRI, required=("naccid", "mriyr", "mrimo", "mridy", "naccmrfi"))
+    mri = read_table(path, _MRI, required=REQUIRED["MRI"])
     return pd.DataFrame(
         {
             "subject": mri["naccid"].str.upper(),

@@ -17,13 +17,15 @@ from elr_mri.scans.download import read_table
 from elr_mri.scans.imagepath import split_member
 from elr_mri.scans.written import FACTS, complete
 
-_WANTED = {
+#: What is read from the table (our name -> the column's names), and what it is of no use without.
+COLUMNS = {
     "image_path": ["image_path"],
     "participant": ["subject_id", "participant_id"],
     "session": ["session_id"],
     "image_uid": ["image_uid"],
     **FACTS,
 }
+REQUIRED = ("image_path", "participant", "age", "diagnosis")
 
 
 def read(cohort: Cohort, settings: Ingest) -> Found:
@@ -37,7 +39,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
             where=str(path),
             fix="Check this cohort's `path` and `format` in the config.",
         )
-    images = read_table(path, _WANTED, required=("image_path", "participant", "age", "diagnosis")).astype(object)
+    images = read_table(path, COLUMNS, required=REQUIRED).astype(object)
     images = images.where(images.notna(), None)
     refuse_empty(images, where=str(path))
     images = images.assign(file=str(path), line=[str(i + 2) for i in range(len(images))], reason=None, detail=None)
@@ -59,7 +61,7 @@ def _check_keys(images: pd.DataFrame) -> None:
             raise BadInput(
                 expected="a value",
                 got="a blank",
-                where=f"{row['file']}, column {_WANTED[name][0]}, row {row['line']}",
+                where=f"{row['file']}, column {COLUMNS[name][0]}, row {row['line']}",
                 fix="Fill it in or remove the row.",
             )
     twice = images[images["image_path"].duplicated()]

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(workflow.basedir))
 
 from elr_mri.scans.batches import rows_by_batch, tree_stamp
-from elr_mri.stages import VERSIONS
+from elr_mri.stages import MEMORY_MB, VERSIONS
 
 try:
     from elr_mri.config import check_study

@@ -35,7 +35,7 @@ rule register:
         folder=IMAGING / "register",
         version=VERSIONS["register"],
     resources:
-        mem_mb=3000,
+        mem_mb=MEMORY_MB["register"],
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "register" / "{batch}.log",
     shell:
@@ -56,7 +56,7 @@ rule measure:
         folder=IMAGING / "measure",
         version=VERSIONS["measure"],
     resources:
-        mem_mb=2000,
+        mem_mb=MEMORY_MB["measure"],
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "measure" / "{batch}.log",
     shell:

@@ -27,7 +27,7 @@ rule train:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=4000,
+        mem_mb=MEMORY_MB["train"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
@@ -47,7 +47,7 @@ rule predict:
         version=VERSIONS["predict"],
     resources:
         gpu=GPU,
-        mem_mb=4000,
+        mem_mb=MEMORY_MB["predict"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "predict" / "{slug}_seed-{seed}.log",
     shell:
@@ -68,7 +68,7 @@ rule explain:
         version=VERSIONS["explain"],
     resources:
         gpu=GPU,
-        mem_mb=4000,
+        mem_mb=MEMORY_MB["explain"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "explain" / "{slug}.log",
     shell:

@@ -1,0 +1,42 @@
+"""What torch sees on this machine, and how large a study's networks are, as JSON on standard output.
+
+`doctor` runs this in a process of its own (`python -m elr_mri.learning.probe '<train section>'`), because nothing
+outside this zone loads torch. The networks are built without memory for their weights (torch's `meta` device).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+
+from elr_mri.config import Train, parse
+from elr_mri.learning import networks, recipe
+
+
+def probe(settings: Train) -> dict[str, Any]:
+    """Version, device and precision that `train` would take, the GPUs with their memory in bytes, parameters by model."""
+    on = recipe.device(settings.device)
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "torch": torch.__version__,
+        "device": str(on),
+        "usable": on.type != "cuda" or (torch.cuda.is_available() and (on.index or 0) < len(gpus)),
+        "precision": str(recipe.precision(settings.precision, on)).removeprefix("torch."),
+        "gpus": [{"name": gpu.name, "memory": gpu.total_memory} for gpu in gpus],
+        "parameters": {slug: _parameters(slug, settings) for slug in settings.models},
+    }
+
+
+def _parameters(slug: str, settings: Train) -> int:
+    """Number of parameters of a model of the study."""
+    chosen = settings.models[slug].model_dump(include={"width", "norm", "age", "first_pool"})
+    with torch.device("meta"):
+        network = networks.build(settings.models[slug].network, crop=settings.crop, **chosen)
+    return sum(part.numel() for part in network.parameters())
+
+
+if __name__ == "__main__":
+    print(json.dumps(probe(parse(Train, json.loads(sys.argv[1]), where="train"))))
