@@ -94,6 +94,22 @@ def convert(scans: Scans, batch: Batch, output: Output, batches: Batches = 0, co
 
 
 @app.command(
+    epilog="Example: `elr-mri audit --scans scans.tsv --splits splits.tsv --converted results/imaging/convert --output audit.tsv`"
+)
+def audit(
+    scans: Scans,
+    splits: Splits,
+    converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Find images that stand under two ids; stop where one person is in two splits or cohorts."""
+    from elr_mri.imaging.audit import audit as run
+
+    run(scans, splits, converted, config.section(config.Audit, "audit", config_), output)
+
+
+@app.command(
     epilog="Example: `elr-mri register --scans scans.tsv --converted results/imaging/convert --batch 003 --batches 12 --output results/imaging/register`"
 )
 def register(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from elr_mri.errors import BadInput
 from elr_mri.sections import (
     Anatomy,
+    Audit,
     Baseline,
     Cohort,
     Convert,
@@ -42,6 +43,7 @@ from elr_mri.sections import (
 
 __all__ = [
     "Anatomy",
+    "Audit",
     "Baseline",
     "Cohort",
     "Convert",

@@ -91,6 +91,12 @@ class Convert(Section):
     min_extent_mm: Positive = 100.0
 
 
+class Audit(Section):
+    """One person under two ids: `stop` the run where they stand in two splits or cohorts, or only `report` it."""
+
+    on_leak: Literal["stop", "report"] = "stop"
+
+
 class Register(Section):
     """Bias correction, brain extraction, affine and deformable registration to the template.
 
@@ -237,6 +243,7 @@ class Study(Section):
     split: Split = Split()
     demographics: Demographics = Demographics()
     convert: Convert = Convert()
+    audit: Audit = Audit()
     register: Register = Register()
     measure: Measure = Measure()
     pack: Pack = Pack()

@@ -11,6 +11,7 @@ VERSIONS = {
     "split": 1,
     "demographics": 1,
     "convert": 1,
+    "audit": 1,
     "register": 1,
     "measure": 1,
     "pack": 1,

@@ -22,6 +22,24 @@ rule convert:
         " --config {params.config:q} --output {params.folder:q}" + LOGGED
 
 
+rule audit:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        splits=SCANS / "split" / "splits.tsv",
+        converted=all_batches("convert"),
+    output:
+        IMAGING / "audit" / "audit.tsv",
+    params:
+        config=section("audit"),
+        converted=IMAGING / "convert",
+        version=VERSIONS["audit"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "audit.log",
+    shell:
+        STEP + "audit --scans {input.scans:q} --splits {input.splits:q} --converted {params.converted:q}"
+        " --config {params.config:q} --output {output:q}" + LOGGED
+
+
 rule register:
     input:
         scans=ancient(SCANS / "ingest" / "scans.tsv"),
@@ -69,6 +87,7 @@ rule pack:
         scans=SCANS / "ingest" / "scans.tsv",
         registered=all_batches("register"),
         measured=all_batches("measure"),
+        audited=IMAGING / "audit" / "audit.tsv",
     output:
         volumes=IMAGING / "pack" / "volumes.npy",
         index=IMAGING / "pack" / "index.tsv",
