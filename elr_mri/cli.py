@@ -59,7 +59,7 @@ def ingest(
 
 
 @app.command(
-    epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --output splits.tsv`"
+    epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --assigned assigned.tsv --output splits.tsv`"
 )
 def split(
     scans: Scans,
@@ -67,20 +67,44 @@ def split(
     external: Annotated[
         list[str] | None, typer.Option(help="A cohort that is only tested on; may be repeated.")
     ] = None,
+    assigned: Annotated[
+        Path | None,
+        typer.Option(help="The ledger of assignments: whom it names keeps split and fold; the others are added to it."),
+    ] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Divide subjects into train, val and test; prove that nobody stands in two."""
     from elr_mri.scans.split import split as run
 
-    run(scans, config.section(config.Split, "split", config_), external or [], output)
+    run(scans, config.section(config.Split, "split", config_), external or [], output, assigned_path=assigned)
 
 
 @app.command(epilog="Example: `elr-mri demographics --scans scans.tsv --splits splits.tsv --output demographics.tsv`")
-def demographics(scans: Scans, splits: Splits, output: Output) -> None:
+def demographics(
+    output: Output,
+    scans: Annotated[Path | None, typer.Option("--scans", help="The scan table, scans.tsv.")] = None,
+    splits: Annotated[Path | None, typer.Option("--splits", help="The split table, splits.tsv.")] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of these two: published split tables, `train=A.tsv,val=B.tsv,test=C.tsv`; no image is needed."
+        ),
+    ] = None,
+) -> None:
     """Tabulate subjects, scans and age by split and diagnosis."""
-    from elr_mri.scans.demographics import demographics as run
+    from elr_mri.scans import demographics as step
 
-    run(scans, splits, output)
+    if published:
+        step.demographics_of_published(config.published(published), output)
+    elif scans and splits:
+        step.demographics(scans, splits, output)
+    else:
+        raise BadInput(
+            expected="--scans and --splits, or --published",
+            got="neither",
+            where="elr-mri demographics",
+            fix="See elr-mri demographics --help.",
+        )
 
 
 @app.command(

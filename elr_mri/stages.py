@@ -8,7 +8,7 @@ library only: the workflow reads this while it parses.
 VERSIONS = {
     "phantom": 1,
     "ingest": 1,
-    "split": 1,
+    "split": 2,
     "demographics": 1,
     "convert": 1,
     "register": 1,
