@@ -1,7 +1,7 @@
 """The ledger of assignments: who was put where, so that nobody moves when subjects are added.
 
 One row per subject who was ever drawn, also of those who are gone since: a subject who returns, returns to its split.
-`drawn_with` tells the settings of its draw. To draw anew, delete the file.
+`drawn_with` tells the settings of its draw. To draw anew, delete the file and run the step again.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ def folds_of(earlier: pd.DataFrame, n_folds: int) -> dict[str, int]:
 def with_new(earlier: pd.DataFrame, splits: pd.DataFrame, settings: config.Split) -> pd.DataFrame:
     """The ledger with the subjects who were drawn now; an earlier row changes only in its fold, if that was drawn anew."""
     now = splits.loc[splits["split"] != "external", ["subject_id", "split", "fold"]].drop_duplicates("subject_id")
-    told = now["subject_id"].map(dict(zip(earlier["subject_id"], earlier["drawn_with"], strict=True)))
-    now = now.assign(n_folds=settings.n_folds, drawn_with=told.fillna(drawn_with(settings)))
+    told = dict(zip(earlier["subject_id"], earlier["drawn_with"], strict=True))
+    now = now.assign(
+        n_folds=settings.n_folds, drawn_with=[told.get(s, drawn_with(settings)) for s in now["subject_id"]]
+    )
     stays = ~earlier["subject_id"].isin(now["subject_id"])
     if settings.n_folds == 0:  # no folds are asked for, so the earlier ones are not forgotten
         stays = pd.Series(True, index=earlier.index)
@@ -63,7 +65,7 @@ def with_new(earlier: pd.DataFrame, splits: pd.DataFrame, settings: config.Split
     return pd.concat(rows or [earlier], ignore_index=True).sort_values("subject_id")
 
 
-def tell(earlier: pd.DataFrame, splits: pd.DataFrame, settings: config.Split, assigned: Path, output: Path) -> None:
+def tell(earlier: pd.DataFrame, splits: pd.DataFrame, settings: config.Split, assigned: Path) -> None:
     """Print how many subjects kept their split and how many are new, and what of the settings no longer matters."""
     inside = set(splits.loc[splits["split"] != "external", "subject_id"])
     outside = set(splits.loc[splits["split"] == "external", "subject_id"])
@@ -76,7 +78,7 @@ def tell(earlier: pd.DataFrame, splits: pd.DataFrame, settings: config.Split, as
     if others:
         print(
             f"split: drawn earlier with {'; '.join(others)}, the config now says {drawn_with(settings)}: earlier"
-            f" assignments are kept. To draw anew, delete {assigned} and {output}, and run again."
+            f" assignments are kept. To draw anew, delete {assigned} and run this step again (snakemake --forcerun split)."
         )
     refolded = earlier[earlier["subject_id"].isin(inside) & (earlier["split"] != "test")]
     n_moved = int((refolded["fold"].notna() & (refolded["n_folds"] != settings.n_folds)).sum())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from elr_mri import config
+from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.scans import strata
 from elr_mri.scans.cohort import classes, session_id, session_months
@@ -84,8 +84,8 @@ def read_listed(published: config.Published) -> pd.DataFrame:
     return listed
 
 
-def assign(scans: pd.DataFrame, settings: config.Split, external: Sequence[str], output: Path) -> pd.DataFrame:
-    """The split table that the published tables make of a scan table; writes listed.tsv and unused.tsv beside `output`.
+def assign(scans: pd.DataFrame, settings: config.Split, external: Sequence[str]) -> tuple[pd.DataFrame, dict]:
+    """The split table that the published tables make of a scan table, and the tables beside it: name -> (schema, rows).
 
     Folds are drawn among the listed subjects, found or not, so they do not depend on what was downloaded.
     """
@@ -101,15 +101,27 @@ def assign(scans: pd.DataFrame, settings: config.Split, external: Sequence[str],
     inside = scans[~scans["cohort"].isin(external)]
     found, unused = _found(listed, inside), _unused(inside, listed)
     _tell(found, unused, settings.published.labels)
-    LISTED.write(found.sort_values(["subject_id", "session_id"]), Path(output).with_name("listed.tsv"))
-    UNUSED_SCANS.write(unused.sort_values("scan_id"), Path(output).with_name("unused.tsv"))
     people = scans[["cohort", "subject_id"]].drop_duplicates().sort_values(["cohort", "subject_id"], ignore_index=True)
-    splits = people["subject_id"].map(dict(zip(listed["subject_id"], listed["split"], strict=True))).fillna(UNUSED)
-    return people.assign(
-        split=splits.where(~people["cohort"].isin(external), "external"),
+    told = people["subject_id"].map(dict(zip(listed["subject_id"], listed["split"], strict=True))).fillna(UNUSED)
+    splits = people.assign(
+        split=told.where(~people["cohort"].isin(external), "external"),
         fold=people["subject_id"].map(_folds(listed, settings)).astype("Int64"),
         sessions=people["subject_id"].map(_sessions(listed, settings.published.labels)),
     )
+    return splits, {
+        "listed.tsv": (LISTED, found.sort_values(["subject_id", "session_id"])),
+        "unused.tsv": (UNUSED_SCANS, unused.sort_values("scan_id")),
+    }
+
+
+def forget(output: Path) -> None:
+    """Remove the tables of an earlier run beside `output`; files that this step did not write are left alone."""
+    for name in ("listed.tsv", "unused.tsv"):
+        table = output.with_name(name)
+        beside = provenance.sidecar(table)
+        if table.is_file() and beside.is_file() and provenance.read_json(beside).get("step") == "split":
+            table.unlink()
+            beside.unlink()
 
 
 def _read_one(path: str, split: str) -> pd.DataFrame:

@@ -36,30 +36,32 @@ def split(
     external : names of the cohorts that are never trained on
     assigned_path : the ledger of assignments, read where it is there and written anew; None: nothing is remembered
     """
-    scans = read_scans(scans_path)
+    scans, output = read_scans(scans_path), Path(output)
     _check_external(scans, external, where=str(scans_path))
+    beside, inputs, earlier = {}, [], assigned.read_earlier(None)
     if settings.published:
-        inputs = published.tables(settings.published).values()
-        splits = published.assign(scans, settings, external, output)
-        check_no_leak(scans, splits, external)
+        splits, beside = published.assign(scans, settings, external)
+        inputs = list(published.tables(settings.published).values())
     else:
-        inputs = [assigned_path] if assigned_path and Path(assigned_path).is_file() else []
         earlier = assigned.read_earlier(assigned_path)
+        inputs = [assigned_path] if len(earlier) else []
         splits = assign(scans, settings, external, earlier)
-        check_no_leak(scans, splits, external)
+    check_no_leak(scans, splits, external)
     digests = {str(path): provenance.digest_file(path) for path in (scans_path, *inputs)}
     if assigned_path and not settings.published:
-        assigned.tell(earlier, splits, settings, assigned_path, output)
+        assigned.tell(earlier, splits, settings, assigned_path)
         # First the ledger: a crash between the two then repeats the draw, and cannot forget it.
         assigned.ASSIGNED.write(assigned.with_new(earlier, splits, settings), assigned_path)
-    SPLIT.write(splits, output)
-    provenance.record(
-        output,
-        step="split",
-        version=VERSION,
-        inputs=digests,
-        settings={"split": settings.model_dump(mode="json"), "external": sorted(external)},
-    )
+    published.forget(output)
+    for path, schema, rows in [*((output.with_name(n), *told) for n, told in beside.items()), (output, SPLIT, splits)]:
+        schema.write(rows, path)
+        provenance.record(
+            path,
+            step="split",
+            version=VERSION,
+            inputs=digests,
+            settings={"split": settings.model_dump(mode="json"), "external": sorted(external)},
+        )
 
 
 def assign(
