@@ -91,7 +91,7 @@ def assign(
         folds = strata.draw(learning, equal, assigned.folds_of(earlier, settings.n_folds))
     out = people[["cohort", "subject_id"]].copy()
     out["split"] = people["subject_id"].map(chosen).where(inside, "external")
-    out["fold"] = people["subject_id"].map(folds).where(inside).astype("Int64")
+    out["fold"] = people["subject_id"].map(folds).astype("Int64")
     return out.sort_values(["cohort", "subject_id"]).reset_index(drop=True)
 
 

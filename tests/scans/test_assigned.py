@@ -81,6 +81,19 @@ def test_added_subjects_keep_the_shares_of_each_class(order, step):
         assert sizes.max() - sizes.min() <= 2
 
 
+def test_ages_and_sexes_stay_shared_out_when_subjects_come_one_by_one():
+    scans, shares = scan_table(300, visits=1), {"train": 0.65, "val": 0.15, "test": 0.2}
+    order = np.random.default_rng(0).permutation(scans["subject_id"].to_numpy()).tolist()
+    *_, (last, _) = draw_in_turn(scans, [order[:60], *([s] for s in order[60:])])
+    joined = scans.assign(split=scans["subject_id"].map(last["split"]), band=np.digitize(scans["age_years"], AGE_EDGES))
+    off = [
+        abs((stratum["split"] == name).sum() - share * len(stratum))
+        for _, stratum in joined.groupby(["diagnosis", "band", "sex"])
+        for name, share in shares.items()
+    ]
+    assert np.mean(off) < 0.55 and max(off) < 2  # by class alone 0.8 and more
+
+
 def test_changed_shares_and_seed_move_nobody_but_rule_the_new_ones():
     scans, few = scan_table(N), SUBJECTS[:60]
     options = [Split(), Split(seed=9, val_share=0.0, test_share=0.8)]
