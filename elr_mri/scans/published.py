@@ -100,6 +100,13 @@ def assign(scans: pd.DataFrame, settings: config.Split, external: Sequence[str])
         )
     inside = scans[~scans["cohort"].isin(external)]
     found, unused = _found(listed, inside), _unused(inside, listed)
+    if found["scan_id"].isna().all():
+        _refuse(
+            "scans of the published tables in the scan table",
+            f"none of the {len(listed)} listed ones",
+            "split.published",
+            f"They list subjects such as {listed['subject_id'].iloc[0]}; check that the tables belong to these cohorts.",
+        )
     _tell(found, unused, settings.published.labels)
     people = scans[["cohort", "subject_id"]].drop_duplicates().sort_values(["cohort", "subject_id"], ignore_index=True)
     told = people["subject_id"].map(dict(zip(listed["subject_id"], listed["split"], strict=True))).fillna(UNUSED)

@@ -164,6 +164,7 @@ HEAD = "participant_id\tsession_id\tdiagnosis\n"
         ({"train": HEAD + "sub-A1\tses-M00\tVAD\n"}, "CN, MCI, AD or a blank, got 'VAD'"),
         ({"train": HEAD}, "at least one listed scan"),
         ({"train": "subject\tsession_id\nx\ty\n"}, "PARTICIPANT_ID"),
+        ({"train": HEAD + "sub-A1\tses-M00\tCN\n"}, "none of the 1 listed ones"),
         ({"train": HEAD + "sub-NACC000001\tses-M00\tCN\n"}, "in the external cohort NACC"),
     ],
 )
