@@ -13,6 +13,7 @@ import typer
 
 from elr_mri import config
 from elr_mri.errors import BadInput
+from elr_mri.options import Batch, Batches, Config, Output, Packed, Scans, Splits
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,17 +23,6 @@ app = typer.Typer(
     help="From T1-weighted MRI to CN / MCI / AD predictions, with the evidence for them.",
 )
 
-Config = Annotated[
-    str, typer.Option("--config", help="A study's YAML file (the step takes its own section), or that section as JSON.")
-]
-Output = Annotated[Path, typer.Option("--output", help="Where the result goes.")]
-Scans = Annotated[Path, typer.Option("--scans", help="The scan table, scans.tsv.")]
-Splits = Annotated[Path, typer.Option("--splits", help="The split table, splits.tsv.")]
-Packed = Annotated[Path, typer.Option("--packed", help="The cache folder that `pack` wrote.")]
-Batch = Annotated[str, typer.Option("--batch", help="Which batch of scans; see --batches.")]
-Batches = Annotated[
-    int, typer.Option("--batches", help="Number of batches; 0: every scan is its own batch, named by its id.")
-]
 DEFAULTS = "{}"
 
 
@@ -59,7 +49,7 @@ def ingest(
 
 
 @app.command(
-    epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --output splits.tsv`"
+    epilog="Example: `elr-mri split --scans results/scans/ingest/scans.tsv --external NACC --assigned assigned.tsv --output splits.tsv`"
 )
 def split(
     scans: Scans,
@@ -67,20 +57,44 @@ def split(
     external: Annotated[
         list[str] | None, typer.Option(help="A cohort that is only tested on; may be repeated.")
     ] = None,
+    assigned: Annotated[
+        Path | None,
+        typer.Option(help="The ledger of assignments: whom it names keeps split and fold; the others are added to it."),
+    ] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Divide subjects into train, val and test; prove that nobody stands in two."""
     from elr_mri.scans.split import split as run
 
-    run(scans, config.section(config.Split, "split", config_), external or [], output)
+    run(scans, config.section(config.Split, "split", config_), external or [], output, assigned_path=assigned)
 
 
 @app.command(epilog="Example: `elr-mri demographics --scans scans.tsv --splits splits.tsv --output demographics.tsv`")
-def demographics(scans: Scans, splits: Splits, output: Output) -> None:
+def demographics(
+    output: Output,
+    scans: Annotated[Path | None, typer.Option("--scans", help="The scan table, scans.tsv.")] = None,
+    splits: Annotated[Path | None, typer.Option("--splits", help="The split table, splits.tsv.")] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of these two: published split tables, `train=A.tsv,val=B.tsv,test=C.tsv`; no image is needed."
+        ),
+    ] = None,
+) -> None:
     """Tabulate subjects, scans and age by split and diagnosis."""
-    from elr_mri.scans.demographics import demographics as run
+    from elr_mri.scans import demographics as step
 
-    run(scans, splits, output)
+    if published:
+        step.demographics_of_published(config.published(published), output)
+    elif scans and splits:
+        step.demographics(scans, splits, output)
+    else:
+        raise BadInput(
+            expected="--scans and --splits, or --published",
+            got="neither",
+            where="elr-mri demographics",
+            fix="See elr-mri demographics --help.",
+        )
 
 
 @app.command(

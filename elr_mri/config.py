@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -33,6 +35,7 @@ from elr_mri.sections import (
     Pack,
     Phantom,
     Predict,
+    Published,
     Register,
     Report,
     Section,
@@ -57,6 +60,7 @@ __all__ = [
     "Pack",
     "Phantom",
     "Predict",
+    "Published",
     "Register",
     "Report",
     "Section",
@@ -174,6 +178,16 @@ def cohorts(source: str) -> tuple[Cohort, ...]:
     listed = _inline(source, where="--cohorts") if source.lstrip().startswith("[") else read_yaml(source).get("cohorts")
     where = "--cohorts" if source.lstrip().startswith("[") else source
     return parse(_Cohorts, {"cohorts": listed}, where=where).cohorts
+
+
+def published(parts: Sequence[str]) -> Published:
+    """Published split tables from the command line: `train=A.tsv`, `val=B.tsv` …, also several joined by commas."""
+    named = [one.partition("=") for part in parts for one in re.split(r",(?=\w+=)", part)]
+    if len({name for name, _, _ in named}) < len(named):
+        raise BadInput(
+            expected="each split once", got=", ".join(parts), where="--published", fix="Name one table for each."
+        )
+    return parse(Published, {name: path for name, _, path in named}, where="--published")
 
 
 class _Cohorts(Section):

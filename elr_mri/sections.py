@@ -65,13 +65,32 @@ class Ingest(Section):
     nacc_ad: Literal["primary", "any", "dementia"] = "primary"
 
 
+class Published(Section):
+    """Split tables as the authors published them (participant_id, session_id, diagnosis), instead of a draw.
+
+    `labels`: whose diagnosis counts where theirs and the scan table's differ.
+    """
+
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    labels: Literal["scans", "published"] = "scans"
+
+    @model_validator(mode="after")
+    def _name_a_table(self) -> Published:
+        if not (self.train or self.val or self.test):
+            raise ValueError("published must name a table for train, val or test")
+        return self
+
+
 class Split(Section):
-    """Shares of subjects; the rest is training."""
+    """Shares of subjects, the rest is training; or published split tables."""
 
     seed: int = 0
     val_share: Share = 0.15
     test_share: Share = 0.2
     n_folds: Annotated[int, Field(ge=0)] = 5
+    published: Published | None = None
 
     @model_validator(mode="after")
     def _leave_some_to_train_on(self) -> Split:

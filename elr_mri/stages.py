@@ -8,7 +8,7 @@ library only: the workflow reads this while it parses.
 VERSIONS = {
     "phantom": 2,
     "ingest": 2,
-    "split": 1,
+    "split": 2,
     "demographics": 1,
     "convert": 1,
     "audit": 1,

@@ -17,7 +17,7 @@ from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.qc import LIMITS
 from elr_mri.scans.cohort import REASONS
 from elr_mri.scans.schema import Column, Schema
-from elr_mri.scans.table import CLASSES, SPLITS, join_splits
+from elr_mri.scans.table import CLASSES, PARTS, join_splits
 
 #: Why a kept scan is not in the cache: code in `accounting.tsv` -> words for people.
 FAILURES = {
@@ -32,7 +32,7 @@ ACCOUNTING = Schema(
     version=1,
     key=("stage", "cohort", "reason", "diagnosis"),
     columns=(
-        Column("stage", allowed=("found", "excluded", "kept", "failed", "packed", "review", *SPLITS)),
+        Column("stage", allowed=("found", "excluded", "kept", "failed", "packed", "review", *PARTS)),
         Column("cohort"),
         Column("reason", required=False),
         Column("diagnosis", required=False, allowed=CLASSES),
@@ -73,7 +73,7 @@ def account(
     """
     cohorts = sorted({*scans["cohort"], *(exclusions["cohort"] if exclusions is not None else ())})
     excluded = None if exclusions is None else exclusions.assign(stage="excluded")
-    told = states.merge(scans[["scan_id", "subject_id", "diagnosis"]], on="scan_id", validate="1:1")
+    told = states.merge(scans[["scan_id", "subject_id", "session_id", "diagnosis"]], on="scan_id", validate="1:1")
     told["reason"] = [
         failure(step, reason) if status == "fail" else None
         for status, step, reason in zip(told["status"], told["step"], told["reason"], strict=True)
@@ -99,7 +99,7 @@ def _of_kept(cohort: str, told: pd.DataFrame, splits: pd.DataFrame | None) -> li
     rows.append(_row("packed", cohort, packed["subject_id"]))
     rows.append(_row("review", cohort, packed.loc[packed["status"] == "review", "subject_id"]))
     joined = packed.iloc[:0].assign(split=None) if splits is None else join_splits(packed, splits)
-    for split in SPLITS:
+    for split in PARTS:
         here = joined[joined["split"] == split]
         if len(here):
             rows.append(_row(split, cohort, here["subject_id"]))
@@ -177,7 +177,7 @@ def lines(table: pd.DataFrame) -> list[dict[str, object]]:
             "n_images": row.n_images,
             "n_subjects": row.n_subjects,
         }
-        for row in table[~table["stage"].isin(SPLITS)].itertuples(index=False)
+        for row in table[~table["stage"].isin(PARTS)].itertuples(index=False)
     ]
 
 
@@ -198,7 +198,7 @@ def _boxes(rows: pd.DataFrame) -> Iterable[Box]:
     yield _with_subjects(
         "packed", "Scans packed", sums.loc["packed"], f"{review:,} of them marked for review" if review else None
     )
-    for split in SPLITS:
+    for split in PARTS:
         if split in sums.index:
             classes = rows[(rows["stage"] == split) & rows["diagnosis"].notna()]
             told = [(row.diagnosis, f"{row.n_subjects:,} / {row.n_images:,}") for row in classes.itertuples()]

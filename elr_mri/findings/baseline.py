@@ -24,7 +24,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings.metrics import score
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.schema import Column, Schema
-from elr_mri.scans.table import CLASSES, SPLIT, join_splits, read_scans
+from elr_mri.scans.table import CLASSES, SPLIT, UNUSED, join_splits, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["baseline"]
@@ -38,7 +38,7 @@ MIN_REFERENCE = 20
 
 
 def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: config.Baseline, out_dir: Path) -> Path:
-    """Train the volume baseline and predict every packed scan; returns the path of `predictions.tsv`.
+    """Train the volume baseline and predict every packed scan that takes part; returns the path of `predictions.tsv`.
 
     Parameters
     ----------
@@ -58,6 +58,7 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
             where=str(roi_path),
             fix="Run `pack` again after `ingest`.",
         )
+    table = table[table["split"] != UNUSED].reset_index(drop=True)
     features = feature_matrix(table, settings.features, use_age=settings.use_age)
     model = _fit(features, table, settings) | {"reference": _reference(table)}
     provenance.write_json(Path(out_dir) / "model.json", model)

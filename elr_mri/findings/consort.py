@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 
 from elr_mri.findings import style
 from elr_mri.findings.accounting import Box
-from elr_mri.scans.table import SPLITS
+from elr_mri.scans.table import PARTS
 
 #: Cohorts beside each other; more go below, so that the words stay as large as in the other figures.
 PER_ROW = 2
@@ -62,7 +62,7 @@ def draw(flow: Mapping[str, Sequence[Box]]) -> Figure:
     rows = [names[start : start + PER_ROW] for start in range(0, len(names), PER_ROW)]
     width = min(PER_ROW, len(columns)) * (COLUMN + MARGIN) + MARGIN
     note = (
-        _broken(NOTE, width - 2 * MARGIN, WORDS_PT) if any(b.stage in SPLITS for f in flow.values() for b in f) else []
+        _broken(NOTE, width - 2 * MARGIN, WORDS_PT) if any(b.stage in PARTS for f in flow.values() for b in f) else []
     )
     heads = [max(len(_heading(cohort)) for cohort in row) * _leading(HEADING_PT) + PAD for row in rows]
     tops = [_levels([columns[cohort] for cohort in row]) for row in rows]
@@ -86,7 +86,7 @@ def draw(flow: Mapping[str, Sequence[Box]]) -> Figure:
 def _draw_column(axes: Axes, blocks: Sequence[Block], x: float, y: float, levels: Mapping[str, float]) -> None:
     """One cohort's boxes and arrows, its upper left corner at (x, y)."""
     middle, above = x + MAIN / 2, None
-    splits = [block for block in blocks if block.box.stage in SPLITS]
+    splits = [block for block in blocks if block.box.stage in PARTS]
     for block in blocks:
         top = y + levels[_level(block.box)]
         if block.box.side:
@@ -160,20 +160,20 @@ def _levels(columns: Sequence[Sequence[Block]]) -> dict[str, float]:
 
 
 def _level(box: Box) -> str:
-    return "splits" if box.stage in SPLITS else box.stage
+    return "splits" if box.stage in PARTS else box.stage
 
 
 def _width(box: Box, boxes: Sequence[Box]) -> float:
     """How wide a box is: splits share their cohort's column."""
-    n_splits = sum(other.stage in SPLITS for other in boxes)
-    if box.stage in SPLITS and n_splits > 1:
+    n_splits = sum(other.stage in PARTS for other in boxes)
+    if box.stage in PARTS and n_splits > 1:
         return (COLUMN + PAD) / n_splits - PAD
     return COLUMN - MAIN / 2 - ASIDE if box.side else MAIN
 
 
 def _block(box: Box, width: float) -> Block:
     """Break a box's words into lines that fit its width."""
-    title = box.title if box.stage in SPLITS else f"{box.title}: {box.n_images:,}"
+    title = box.title if box.stage in PARTS else f"{box.title}: {box.n_images:,}"
     indent = max((_inches(number, WORDS_PT) for number, _ in box.lines if number), default=0.0)
     indent += SPACE if indent else 0.0
     rows = []

@@ -244,10 +244,12 @@ def _demographic_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _shown(study: config.Study) -> str:
-    """The config as JSON, which Snakemake reads as it is; of a cohort's path only the last part is told."""
+    """The config as JSON, which Snakemake reads as it is; of paths to data only the last part is told."""
     content = study.model_dump(mode="json", exclude_defaults=True)
     for cohort in content["cohorts"]:
         cohort["path"] = Path(cohort["path"]).name
+    tables = content.get("split", {}).get("published") or {}
+    tables.update({split: Path(path).name for split, path in tables.items() if split != "labels"})
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 

@@ -20,7 +20,7 @@ from elr_mri.config import Audit
 from elr_mri.errors import BadInput
 from elr_mri.provenance import digest_file, read_json, record
 from elr_mri.scans.schema import Column, Schema
-from elr_mri.scans.table import SPLIT, SPLITS, join_splits, read_scans
+from elr_mri.scans.table import PARTS, SPLIT, UNUSED, join_splits, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["audit"]
@@ -35,7 +35,7 @@ AUDIT = Schema(
         Column("scan_id"),
         Column("cohort"),
         Column("subject_id"),
-        Column("split", allowed=SPLITS),
+        Column("split", allowed=PARTS),
         Column("verdict", allowed=("leak", "repeat")),
     ),
 )
@@ -92,7 +92,7 @@ def shared_images(scans: pd.DataFrame) -> pd.DataFrame:
     ids = list(zip(shared["cohort"], shared["subject_id"], strict=True))
     images = shared.groupby("image_sha256", sort=False).indices.values()
     shared["person"] = people(ids, ([ids[k] for k in rows] for rows in images))
-    homes = shared["cohort"] + " " + shared["split"]
+    homes = (shared["cohort"] + " " + shared["split"]).where(shared["split"] != UNUSED)
     torn = homes.groupby(shared["person"]).transform("nunique") > 1
     shared["verdict"] = torn.map({True: "leak", False: "repeat"})
     return shared.sort_values(["verdict", "person", "image_sha256", "scan_id"])[[c.name for c in AUDIT.columns]]

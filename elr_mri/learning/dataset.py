@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
 from elr_mri.provenance import read_json
-from elr_mri.scans.table import CLASSES, SPLIT, join_splits, read_scans
+from elr_mri.scans.table import CLASSES, SPLIT, UNUSED, join_splits, read_scans
 
 #: A voxel whose standard deviation over the training scans is below this share of the mean one holds no information.
 FLOOR = 0.1
@@ -67,7 +67,7 @@ class ScanSet:
 
 
 def read_scan_set(cache_dir: Path | str, scans_path: Path | str, splits_path: Path | str) -> ScanSet:
-    """Every packed scan, in the cache's order, with its line of scans.tsv and its split."""
+    """Every packed scan that takes part, in the cache's order, with its line of scans.tsv and its split."""
     cache_dir = Path(cache_dir)
     for name in ("volumes.npy", "index.tsv", "meta.json"):
         if not (cache_dir / name).is_file():
@@ -88,6 +88,7 @@ def read_scan_set(cache_dir: Path | str, scans_path: Path | str, splits_path: Pa
             fix="Pack again from this scan table.",
         )
     table = index.merge(scans, on="scan_id", how="left", validate="1:1")
+    table = table[table["split"] != UNUSED].reset_index(drop=True)
     table["label"] = table["diagnosis"].map(CLASSES.index)
     return ScanSet(table, np.load(cache_dir / "volumes.npy", mmap_mode="r"), read_json(cache_dir / "meta.json"))
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from elr_mri import provenance
+from elr_mri import config, provenance
+from elr_mri.errors import BadInput
+from elr_mri.scans import published
 from elr_mri.scans.schema import Column, Schema
-from elr_mri.scans.table import CLASSES, SPLIT, SPLITS, join_splits, read_scans
+from elr_mri.scans.table import CLASSES, PARTS, SPLIT, join_splits, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["demographics"]
@@ -23,7 +25,7 @@ DEMOGRAPHICS = Schema(
     key=("cohort", "split", "diagnosis"),
     columns=(
         Column("cohort"),
-        Column("split", allowed=SPLITS),
+        Column("split", allowed=PARTS),
         Column("diagnosis", allowed=(*CLASSES, "all")),
         Column("subjects", "integer", low=0),
         Column("scans", "integer", low=0),
@@ -42,11 +44,31 @@ def demographics(scans_path: Path, splits_path: Path, output: Path) -> None:
     provenance.record(output, step="demographics", version=VERSION, inputs=inputs, settings={})
 
 
+def demographics_of_published(tables: config.Published, output: Path) -> None:
+    """Write the same table from published split tables alone; scans that they list without a diagnosis are not counted."""
+    listed = published.read_listed(tables)
+    blank = listed["diagnosis"].isna()
+    for split, path in published.tables(tables).items():
+        if blank[listed["split"] == split].all():
+            raise BadInput(
+                expected="a column diagnosis with CN, MCI or AD",
+                got="none",
+                where=path,
+                fix="Give the table that holds the diagnoses.",
+            )
+    if blank.any():
+        told = ", ".join(f"{n} {split}" for split, n in listed.loc[blank, "split"].value_counts(sort=False).items())
+        print(f"demographics: {int(blank.sum())} listed scans without a diagnosis are not counted ({told})")
+    DEMOGRAPHICS.write(count(listed[~blank].assign(cohort="published")), output)
+    inputs = {path: provenance.digest_file(path) for path in published.tables(tables).values()}
+    provenance.record(output, step="demographics", version=VERSION, inputs=inputs, settings={})
+
+
 def count(scans: pd.DataFrame) -> pd.DataFrame:
     """The demographic table of scans that have their split."""
     rows = []
     for cohort in sorted(scans["cohort"].unique()):
-        for split in SPLITS:
+        for split in PARTS:
             group = scans[(scans["cohort"] == cohort) & (scans["split"] == split)]
             if len(group):
                 rows += [_row(cohort, split, name, group[group["diagnosis"] == name]) for name in CLASSES]

@@ -20,7 +20,10 @@ from elr_mri.scans.cells import one_line, unguarded, write_tsv
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `kind` is "text", "number" or "integer"; `low`/`high` bound a number, in its own unit."""
+    """One column: `kind` is "text", "number" or "integer"; `low`/`high` bound a number, in its own unit.
+
+    A blank cell is refused where `required`; a table without the whole column only where not `may_lack`.
+    """
 
     name: str
     kind: str = "text"
@@ -28,6 +31,7 @@ class Column:
     allowed: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+    may_lack: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Schema:
 
     def validate(self, frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
         """The table with its columns in order and in their types; raises `BadInput` on the first fault."""
-        missing = [c.name for c in self.columns if c.name not in frame.columns]
+        missing = [c.name for c in self.columns if c.name not in frame.columns and not c.may_lack]
         if missing:
             raise BadInput(
                 expected=f"the column{'s' * (len(missing) > 1)} {', '.join(missing)}",
@@ -101,7 +105,7 @@ class Schema:
                 where=where,
                 fix="Add the missing columns; a column may be blank where it is optional.",
             )
-        out = pd.DataFrame({c.name: _typed(frame[c.name], c, where) for c in self.columns})
+        out = pd.DataFrame({c.name: _typed(frame[c.name], c, where) for c in self.columns if c.name in frame})
         repeated = out[out.duplicated(list(self.key), keep=False)]
         if len(repeated):
             first = ", ".join(str(repeated.iloc[0][k]) for k in self.key)

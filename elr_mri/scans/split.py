@@ -1,78 +1,97 @@
 """Subjects into train, validation and test, stratified by class, age and sex; external cohorts are only tested on.
 
-Subjects are put in an order: by diagnosis at the first scan, then age band, then sex, and within such a stratum by a
-hash of seed and subject. Walking along it, each subject goes to the split that is furthest behind its share. So every
-stretch of the order (a class, a class and age band …) holds each split within about one subject of its share, rows may
-stand in any order, and a subject's rank in its stratum depends on nobody else.
+How subjects are shared out is told in `strata.py`; whom the ledger of earlier assignments names (`assigned.py`) stays
+where it is, and only the others are drawn. Where the config gives published split tables, these are the split
+(`published.py`), and the ledger is left alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
-from elr_mri.scans.table import CLASSES, SPLIT, read_scans
+from elr_mri.scans import assigned, published, strata
+from elr_mri.scans.table import SPLIT, UNUSED, join_splits, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["split"]
 
-#: Age bands for stratification, in years.
-AGE_EDGES = (65.0, 70.0, 75.0, 80.0, 85.0)
 
-
-def split(scans_path: Path, settings: config.Split, external: Sequence[str], output: Path) -> None:
+def split(
+    scans_path: Path,
+    settings: config.Split,
+    external: Sequence[str],
+    output: Path,
+    *,
+    assigned_path: Path | None = None,
+) -> None:
     """Write `splits.tsv`: cohort, subject_id, split, fold (blank for test and external subjects).
 
     Parameters
     ----------
     external : names of the cohorts that are never trained on
+    assigned_path : the ledger of assignments, read where it is there and written anew; None: nothing is remembered
     """
-    scans = read_scans(scans_path)
-    unknown = sorted(set(external) - set(scans["cohort"]))
-    if unknown:
-        raise BadInput(
-            expected="external cohorts that have scans",
-            got=unknown[0],
-            where=str(scans_path),
-            fix=f"The table's cohorts are {', '.join(sorted(set(scans['cohort'])))}.",
-        )
-    splits = assign(scans, settings, external)
+    scans, output = read_scans(scans_path), Path(output)
+    _check_external(scans, external, where=str(scans_path))
+    beside, inputs, earlier = {}, [], assigned.read_earlier(None)
+    if settings.published:
+        splits, beside = published.assign(scans, settings, external)
+        inputs = list(published.tables(settings.published).values())
+    else:
+        earlier = assigned.read_earlier(assigned_path)
+        inputs = [assigned_path] if len(earlier) else []
+        splits = assign(scans, settings, external, earlier)
     check_no_leak(scans, splits, external)
-    SPLIT.write(splits, output)
-    provenance.record(
-        output,
-        step="split",
-        version=VERSION,
-        inputs={str(scans_path): provenance.digest_file(scans_path)},
-        settings={"split": settings.model_dump(mode="json"), "external": sorted(external)},
-    )
+    digests = {str(path): provenance.digest_file(path) for path in (scans_path, *inputs)}
+    if assigned_path and not settings.published:
+        assigned.tell(earlier, splits, settings, assigned_path)
+        # First the ledger: a crash between the two then repeats the draw, and cannot forget it.
+        assigned.ASSIGNED.write(assigned.with_new(earlier, splits, settings), assigned_path)
+    published.forget(output)
+    for path, schema, rows in [*((output.with_name(n), *told) for n, told in beside.items()), (output, SPLIT, splits)]:
+        schema.write(rows, path)
+        provenance.record(
+            path,
+            step="split",
+            version=VERSION,
+            inputs=digests,
+            settings={"split": settings.model_dump(mode="json"), "external": sorted(external)},
+        )
 
 
-def assign(scans: pd.DataFrame, settings: config.Split, external: Sequence[str]) -> pd.DataFrame:
-    """The split table of a scan table: one row per cohort and subject, by subject_id."""
+def assign(
+    scans: pd.DataFrame, settings: config.Split, external: Sequence[str], earlier: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The split table of a scan table: one row per cohort and subject, by subject_id.
+
+    Parameters
+    ----------
+    earlier : the ledger (`assigned.ASSIGNED`); its subjects keep split and fold
+    """
+    earlier = assigned.read_earlier(None) if earlier is None else earlier
     people = scans.sort_values(["subject_id", "months", "cohort", "scan_id"]).drop_duplicates(["cohort", "subject_id"])
     inside = ~people["cohort"].isin(external)
-    ordered = _in_order(people[inside].drop_duplicates("subject_id"), settings.seed)
+    ordered = strata.in_order(people[inside].drop_duplicates("subject_id"), settings.seed)
     shares = {
         "train": 1 - settings.val_share - settings.test_share,
         "val": settings.val_share,
         "test": settings.test_share,
     }
-    chosen = pd.Series(_spread(len(ordered), list(shares.values())), index=ordered["subject_id"]).map(
-        dict(enumerate(shares))
-    )
+    chosen = strata.draw(ordered, shares, assigned.splits_of(earlier))
     _check_filled(chosen, shares, len(ordered))
-    open_subjects = chosen.index[chosen != "test"]
-    folds = pd.Series(np.arange(len(open_subjects)) % max(settings.n_folds, 1), index=open_subjects)
+    folds = pd.Series(dtype=object)
+    if settings.n_folds:
+        learning = ordered[ordered["subject_id"].map(chosen) != "test"]
+        equal = dict.fromkeys(range(settings.n_folds), 1 / settings.n_folds)
+        folds = strata.draw(learning, equal, assigned.folds_of(earlier, settings.n_folds))
     out = people[["cohort", "subject_id"]].copy()
     out["split"] = people["subject_id"].map(chosen).where(inside, "external")
-    out["fold"] = people["subject_id"].map(folds).where(inside & bool(settings.n_folds)).astype("Int64")
+    out["fold"] = people["subject_id"].map(folds).astype("Int64")
     return out.sort_values(["cohort", "subject_id"]).reset_index(drop=True)
 
 
@@ -88,7 +107,8 @@ def check_no_leak(scans: pd.DataFrame, splits: pd.DataFrame, external: Sequence[
     joined = scans.merge(splits, on=["cohort", "subject_id"], how="left")
     if joined["split"].isna().any():
         refuse("a split for every subject", f"none for {joined.loc[joined['split'].isna(), 'subject_id'].iloc[0]}")
-    per_image = joined.groupby("image_path")["split"].nunique()
+    used = join_splits(scans, splits)
+    per_image = used[used["split"] != UNUSED].groupby("image_path")["split"].nunique()
     if (per_image > 1).any():
         refuse("every image in one split", f"{per_image.idxmax()} in {per_image.max()}")
     astray = joined[(joined["split"] == "external") != joined["cohort"].isin(external)]
@@ -99,30 +119,15 @@ def check_no_leak(scans: pd.DataFrame, splits: pd.DataFrame, external: Sequence[
         )
 
 
-def _in_order(people: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Subjects by class, age band and sex, and by hash within these."""
-    keyed = people.assign(
-        _class=people["diagnosis"].map(CLASSES.index),
-        _age=np.digitize(people["age_years"], AGE_EDGES),
-        _sex=people["sex"].fillna(""),
-        _hash=[_hash(seed, s) for s in people["subject_id"]],
-    )
-    return keyed.sort_values(["_class", "_age", "_sex", "_hash"], kind="stable")
-
-
-def _hash(seed: int, subject: str) -> str:
-    return hashlib.sha256(f"{seed}:{subject}".encode()).hexdigest()
-
-
-def _spread(n: int, shares: Sequence[float]) -> list[int]:
-    """For n places in a row, which share each goes to: always the one furthest behind, ties to the smaller share."""
-    counts, out = np.zeros(len(shares)), []
-    for i in range(n):
-        behind = np.asarray(shares) * (i + 1) - counts
-        best = max(range(len(shares)), key=lambda k: (round(behind[k], 9), -shares[k]))
-        counts[best] += 1
-        out.append(best)
-    return out
+def _check_external(scans: pd.DataFrame, external: Sequence[str], *, where: str) -> None:
+    unknown = sorted(set(external) - set(scans["cohort"]))
+    if unknown:
+        raise BadInput(
+            expected="external cohorts that have scans",
+            got=unknown[0],
+            where=where,
+            fix=f"The table's cohorts are {', '.join(sorted(set(scans['cohort'])))}.",
+        )
 
 
 def _check_filled(chosen: pd.Series, shares: dict[str, float], n_subjects: int) -> None:

@@ -18,6 +18,10 @@ from elr_mri.scans.schema import Column, Schema
 #: The classes, in the order of every probability vector: cognitively normal, mild impairment, Alzheimer's disease.
 CLASSES = ("CN", "MCI", "AD")
 SPLITS = ("train", "val", "test", "external")
+#: What stands for a split where a scan takes no part: published split tables were given that do not list it.
+UNUSED = "unused"
+#: Where a scan may stand.
+PARTS = (*SPLITS, UNUSED)
 
 SCANS = Schema(
     name="scan",
@@ -87,8 +91,11 @@ SPLIT = Schema(
     columns=(
         Column("cohort"),
         Column("subject_id"),
-        Column("split", allowed=SPLITS),
+        Column("split", allowed=PARTS),
         Column("fold", "integer", required=False, low=0),
+        # Published splits list scans: the subject's sessions that take part (`ses-M000 ses-M006`; blank: all), with the
+        # published diagnosis where that is to be used (`ses-M000=CN`).
+        Column("sessions", required=False, may_lack=True),
     ),
 )
 
@@ -107,10 +114,12 @@ def read_scans(path: Path | str) -> pd.DataFrame:
 
 
 def join_splits(scans: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """The scans with their subject's `split`; raises `BadInput` where a subject has none."""
-    joined = scans.merge(
-        splits[["cohort", "subject_id", "split"]], on=["cohort", "subject_id"], how="left", validate="m:1"
-    )
+    """The scans with their `split`, that of their subject; raises `BadInput` where a subject has none.
+
+    A scan that takes no part (see `SPLIT`) has split `UNUSED`: count it, and do nothing else with it.
+    """
+    columns = [name for name in ("cohort", "subject_id", "split", "sessions") if name in splits]
+    joined = scans.merge(splits[columns], on=["cohort", "subject_id"], how="left", validate="m:1")
     lost = joined.loc[joined["split"].isna(), "subject_id"]
     if len(lost):
         raise BadInput(
@@ -119,4 +128,17 @@ def join_splits(scans: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
             where="splits.tsv",
             fix="Run `elr-mri split` on this scan table.",
         )
-    return joined
+    return _listed_sessions(joined) if "sessions" in joined else joined
+
+
+def _listed_sessions(joined: pd.DataFrame) -> pd.DataFrame:
+    """Scans of sessions that are not listed take no part; a diagnosis listed with a session replaces the scan's."""
+    for row, session, told in zip(joined.index, joined["session_id"], joined["sessions"], strict=True):
+        if not isinstance(told, str):
+            continue
+        listed = dict(part.partition("=")[::2] for part in told.split())
+        if session not in listed:
+            joined.loc[row, "split"] = UNUSED
+        elif listed[session]:
+            joined.loc[row, "diagnosis"] = listed[session]
+    return joined.drop(columns="sessions")

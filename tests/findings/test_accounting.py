@@ -16,7 +16,7 @@ from elr_mri.findings import accounting, consort, style
 from elr_mri.imaging.qc import LIMITS
 from elr_mri.scans.cohort import REASONS
 from elr_mri.scans.demographics import count
-from elr_mri.scans.table import CLASSES, SPLITS
+from elr_mri.scans.table import CLASSES, PARTS
 
 FAILS = (
     ("convert", "unreadable: not a gzip file"),
@@ -34,6 +34,7 @@ def make_study(seed: int, *, cohorts=("ADNI", "NACC"), n: int = 30, reasons=tupl
             "scan_id": [f"s{i}" for i in range(n)],
             "cohort": rng.choice(cohorts, n),
             "subject_id": [f"sub-{i}" for i in rng.integers(0, max(n // 2, 1), n)],
+            "session_id": "ses-M000",
             "diagnosis": rng.choice(CLASSES, n),
         }
     )
@@ -49,7 +50,7 @@ def make_study(seed: int, *, cohorts=("ADNI", "NACC"), n: int = 30, reasons=tupl
     told = [FAILS[k] if s == "fail" else ("register", None) for s, k in zip(status, rng.integers(0, 4, n), strict=True)]
     states = scans[["scan_id", "cohort"]].assign(status=status, step=[t[0] for t in told], reason=[t[1] for t in told])
     people = scans[["cohort", "subject_id"]].drop_duplicates()
-    return scans, exclusions, states, people.assign(split=rng.choice(SPLITS, len(people)))
+    return scans, exclusions, states, people.assign(split=rng.choice(PARTS, len(people)))
 
 
 def total(table, *stages, **where):
@@ -68,9 +69,9 @@ def test_the_numbers_add_up_in_every_cohort(seed, n):
     for cohort, rows in table.groupby("cohort"):
         assert total(rows, "found") == total(rows, "kept") + total(rows, "excluded")
         assert total(rows, "kept") == total(rows, "packed") + total(rows, "failed")
-        assert total(rows, "packed") == total(rows, *SPLITS, diagnosis=None)
+        assert total(rows, "packed") == total(rows, *PARTS, diagnosis=None)
         assert total(rows, "review") <= total(rows, "packed")
-        for split in SPLITS:
+        for split in PARTS:
             whole = total(rows, split, diagnosis=None)
             assert whole == sum(total(rows, split, diagnosis=name) for name in CLASSES)
         assert total(rows, "kept") == (scans["cohort"] == cohort).sum()
@@ -82,7 +83,7 @@ def test_the_figure_shows_the_numbers_of_the_table_and_no_others():
     assert list(drawn) == ["ADNI", "NACC"]
     for cohort, boxes in drawn.items():
         rows = table[table["cohort"] == cohort]
-        assert [box.stage for box in boxes] == ["found", "excluded", "kept", "failed", "packed", *SPLITS]
+        assert [box.stage for box in boxes] == ["found", "excluded", "kept", "failed", "packed", *PARTS]
         for box in boxes:
             assert box.n_images == total(rows, box.stage, diagnosis=None)
             here = rows[(rows["stage"] == box.stage)]
@@ -90,7 +91,7 @@ def test_the_figure_shows_the_numbers_of_the_table_and_no_others():
                 assert [int(n) for n, _ in box.lines] == here["n_images"].tolist()
                 assert [w for _, w in box.lines] == [accounting.words(code) for code in here["reason"]]
                 assert here["n_images"].is_monotonic_decreasing
-            if box.stage in SPLITS:
+            if box.stage in PARTS:
                 assert [w for _, w in box.lines] == [f"{r.n_subjects} / {r.n_images}" for r in here.itertuples()]
                 assert [n for n, _ in box.lines] == ["all", *CLASSES]
 
@@ -100,7 +101,7 @@ def test_splits_count_as_the_talks_table_does():
     states["status"] = "pass"
     table = accounting.account(scans, exclusions, states, splits)
     expected = count(scans.merge(splits, on=["cohort", "subject_id"]).assign(age_years=70.0, sex="F"))
-    ours = table[table["stage"].isin(SPLITS)].assign(diagnosis=lambda t: t["diagnosis"].fillna("all"))
+    ours = table[table["stage"].isin(PARTS)].assign(diagnosis=lambda t: t["diagnosis"].fillna("all"))
     ours = ours.set_index(["cohort", "stage", "diagnosis"]).sort_index()
     expected = expected.set_index(["cohort", "split", "diagnosis"]).sort_index()
     assert ours["n_subjects"].tolist() == expected["subjects"].tolist()

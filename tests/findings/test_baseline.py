@@ -12,7 +12,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings.baseline import baseline, feature_matrix, logits, percentile, read_volumes
 from elr_mri.findings.metrics import score
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS
-from elr_mri.scans.table import CLASSES, SPLIT
+from elr_mri.scans.table import CLASSES, SPLIT, UNUSED
 
 
 def _run(made, **settings):
@@ -39,6 +39,21 @@ def test_a_planted_difference_is_learnt_and_its_absence_is_not(tmp_path):
     (tmp_path / "without").mkdir()
     assert _balanced(_run(study.make(tmp_path / "with", effect=2.0, n_subjects=120))) > 0.65
     assert _balanced(_run(study.make(tmp_path / "without", effect=0.0, n_subjects=120))) < 0.45
+
+
+def test_scans_that_take_no_part_are_neither_learnt_from_nor_predicted(tmp_path):
+    made = study.make(tmp_path, effect=2.0)
+    before = _run(made)
+    splits = SPLIT.read(tmp_path / "splits.tsv")
+    out = splits.index[splits["split"] == "train"][::3]
+    assert len(out) > 2
+    splits.loc[out, "split"] = UNUSED
+    SPLIT.write(splits, tmp_path / "splits.tsv")
+    after = _run(made)
+    left = made.scans["subject_id"].isin(splits.loc[out, "subject_id"])
+    assert set(after["scan_id"]) == set(made.scans.loc[~left, "scan_id"])
+    kept = before.merge(after, on="scan_id")
+    assert not np.allclose(kept["p_cn_x"], kept["p_cn_y"])
 
 
 def test_every_packed_scan_is_predicted_and_the_stored_numbers_alone_give_the_same(tmp_path):

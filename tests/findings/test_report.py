@@ -9,7 +9,7 @@ import tiny_study as study
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings.evaluate import evaluate
-from elr_mri.findings.report import report
+from elr_mri.findings.report import _shown, report
 from elr_mri.scans.table import NOTES
 
 SECTIONS = (
@@ -140,6 +140,16 @@ def test_the_phantom_study_says_so_and_another_does_not(whole, bare):
     assert "Synthetic data" in text and "Not clinical evidence" in text
     assert "effect_scale 0.7" in text and "1.5 mm (variability_mm)" in text and "10 % of the labels" in text
     assert "ynthetic" not in Page(bare).text
+
+
+def test_published_splits_are_told_without_their_folders():
+    told = config.Study(
+        cohorts=(config.Cohort(name="ADNI", format="adni", path="private/folder/adni"),),
+        split=config.Split(published=config.Published(train="private/folder/t.tsv")),
+    )
+    shown = _shown(told)
+    assert '"train": "t.tsv"' in shown and "private" not in shown
+    assert config.Study.model_validate_json(shown).split.published.labels == "scans"
 
 
 def test_the_config_is_told_without_private_folders(whole):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from elr_mri.config import Split
 from elr_mri.errors import BadInput
-from elr_mri.scans.split import AGE_EDGES, assign, check_no_leak, split
+from elr_mri.scans.split import assign, check_no_leak, split
+from elr_mri.scans.strata import AGE_EDGES
 from elr_mri.scans.table import CLASSES, SCANS, SPLIT
 
 

@@ -1,5 +1,8 @@
 """Zone `scans`: from download folders to one validated scan table, splits and demographics."""
 
+#: Published split tables that the config names, by split.
+PUBLISHED = (config.get("split") or {}).get("published") or {}
+
 if config.get("phantom"):
 
     rule phantom:
@@ -37,16 +40,19 @@ checkpoint ingest:
 rule split:
     input:
         scans=SCANS / "ingest" / "scans.tsv",
+        published=[PUBLISHED[name] for name in ("train", "val", "test") if PUBLISHED.get(name)],
     output:
         SCANS / "split" / "splits.tsv",
     params:
         config=section("split"),
         external=lambda wildcards: [f"--external {name}" for name in EXTERNAL],
+        # Not an output: Snakemake would delete it before the draw that it is kept for.
+        assigned=SCANS / "split" / "assigned.tsv",
         version=VERSIONS["split"],
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "split.log",
     shell:
-        STEP + "split --scans {input.scans:q} {params.external} --config {params.config:q} --output {output:q}" + LOGGED
+        STEP + "split --scans {input.scans:q} {params.external} --assigned {params.assigned:q} --config {params.config:q} --output {output:q}" + LOGGED
 
 
 rule demographics:
