@@ -8,6 +8,7 @@ ADNI = {
     "'Scaled' or 'N3m' ones)",
     "ADNIMERGE": "ida.loni.usc.edu > Search & Download > Study Files > Study Info > Data & Database",
     "DXSUM": "ida.loni.usc.edu > Search & Download > Study Files > Assessments > Diagnosis",
+    "PTDEMOG": "ida.loni.usc.edu > Search & Download > Study Files > Subject Characteristics > Subject Demographics",
     "CDR": "ida.loni.usc.edu > Search & Download > Study Files (search for CDR)",
     "DELMRSCANS": "ida.loni.usc.edu > Search & Download > Study Files (search for DELMRSCANS)",
     "image list": "ida.loni.usc.edu > Search & Download > Image Collections > your collection > CSV",
@@ -22,6 +23,7 @@ NACC = {
 WITHOUT_TABLE = {
     "ADNIMERGE": "sex, MMSE, APOE4 and volumes unknown, ages only from the image list",
     "DXSUM": "blank diagnoses stay blank, and no second table checks them",
+    "PTDEMOG": "subjects that ADNIMERGE does not hold (ADNI4) have age and sex from the image list only",
     "CDR": "global CDR unknown",
     "DELMRSCANS": "withdrawn scans cannot be told and are kept",
     "image list": "dates come from folder names; manufacturer unknown",

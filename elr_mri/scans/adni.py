@@ -19,7 +19,7 @@ import pandas as pd
 
 from elr_mri.config import Cohort, Ingest
 from elr_mri.scans import t1
-from elr_mri.scans.adni_tables import Clinic, read_clinic, read_image_lists, read_withdrawn, tables_named
+from elr_mri.scans.adni_tables import NAMES, Clinic, read_clinic, read_image_lists, read_withdrawn, tables_named
 from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, refuse_empty, session_id, subject_id
 from elr_mri.scans.download import files_under
 from elr_mri.scans.visits import YEAR_DAYS, match_visits
@@ -48,7 +48,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
     ptids = clinic.ptids | dict(
         zip(images["subject"].dropna().astype(int), images.loc[images["subject"].notna(), "ptid"], strict=True)
     )
-    tables = [f for name in ("ADNIMERGE", "DXSUM", "CDR", "DELMRSCANS") for f in tables_named(files, name)]
+    tables = [f for name in NAMES for f in tables_named(files, name)]
     return Found(images, _named(clinic.visits, ptids), _named(clinic.disagree, ptids), tuple(tables + list_files))
 
 

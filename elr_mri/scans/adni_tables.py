@@ -19,7 +19,13 @@ from elr_mri.scans.download import dates, header, numbers, read_table
 from elr_mri.scans.visits import MONTH_DAYS, YEAR_DAYS
 
 #: Name of a table without its cohort prefix, date suffix and `.csv`, as a pattern.
-NAMES = {"ADNIMERGE": "ADNIMERGE", "DXSUM": "DXSUM(?:_PDXCONV)?(?:_ADNIALL)?", "CDR": "CDR", "DELMRSCANS": "DELMRSCANS"}
+NAMES = {
+    "ADNIMERGE": "ADNIMERGE",
+    "DXSUM": "DXSUM(?:_PDXCONV)?(?:_ADNIALL)?",
+    "PTDEMOG": "PTDEMOG",
+    "CDR": "CDR",
+    "DELMRSCANS": "DELMRSCANS",
+}
 _RELEASE = re.compile(r"_(\d{1,2}[A-Za-z]{3}\d{4})\.csv$", re.I)
 
 _DX = {"cn": "CN", "nl": "CN", "mci": "MCI", "dementia": "AD", "ad": "AD"}
@@ -68,11 +74,31 @@ _LIST = {
 
 
 _CDR = {"rid": ["rid"], "code": ["viscode2", "viscode"], "cdr": ["cdglobal"]}
+_DEMOGRAPHICS = {
+    "rid": ["rid"],
+    "sex": ["ptgender"],
+    "born": ["ptdob"],
+    "born_year": ["ptdobyy"],
+    "born_month": ["ptdobmm"],
+}
 _WITHDRAWN = {"uid": ["imageid", "image id", "image_id", "imageuid"]}
 
 #: Table -> what is read from it (our name -> the column's names), and what it is of no use without.
-COLUMNS = {"ADNIMERGE": _MERGE, "DXSUM": _DXSUM, "CDR": _CDR, "DELMRSCANS": _WITHDRAWN, "image list": _LIST}
-REQUIRED = {"ADNIMERGE": ("rid", "code", "date"), "DXSUM": ("rid",), "CDR": ("rid",), "DELMRSCANS": ("uid",)}
+COLUMNS = {
+    "ADNIMERGE": _MERGE,
+    "DXSUM": _DXSUM,
+    "PTDEMOG": _DEMOGRAPHICS,
+    "CDR": _CDR,
+    "DELMRSCANS": _WITHDRAWN,
+    "image list": _LIST,
+}
+REQUIRED = {
+    "ADNIMERGE": ("rid", "code", "date"),
+    "DXSUM": ("rid",),
+    "PTDEMOG": ("rid",),
+    "CDR": ("rid",),
+    "DELMRSCANS": ("uid",),
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +131,11 @@ def released(path: Path) -> datetime:
 
 
 def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
-    """Read ADNIMERGE and DXSUM (either will do, both are compared) and, if it is there, the CDR table."""
+    """Read ADNIMERGE and DXSUM (either will do, both are compared) and, where they are there, PTDEMOG and CDR.
+
+    ADNIMERGE ends with ADNI3. A subject that it does not hold begins at its first visit in DXSUM, and has its age and
+    sex from PTDEMOG.
+    """
     merges, sums = tables_named(files, "ADNIMERGE"), tables_named(files, "DXSUM")
     if not merges and not sums:
         raise BadInput(
@@ -115,7 +145,8 @@ def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
             fix="Download them from IDA (Study Data) into this folder.",
         )
     merge, told = (_concat(t, COLUMNS[name], REQUIRED[name]) for name, t in (("ADNIMERGE", merges), ("DXSUM", sums)))
-    baselines = _baselines(merge)
+    born = _concat(tables_named(files, "PTDEMOG"), _DEMOGRAPHICS, REQUIRED["PTDEMOG"])
+    baselines = _first_visits(_baselines(merge), told, born)
     visits, disagree = _joined(_merge_visits(merge, baselines), _dxsum_visits(told, baselines))
     visits = _with_ages(visits, baselines)
     visits = visits.merge(
@@ -221,6 +252,31 @@ def _baselines(merge: pd.DataFrame) -> pd.DataFrame:
     return (
         frame.dropna(subset=["subject"]).groupby("subject").first().astype({"baseline": "datetime64[ns]", "age": float})
     )
+
+
+def _first_visits(baselines: pd.DataFrame, told: pd.DataFrame, born: pd.DataFrame) -> pd.DataFrame:
+    """The baselines with what ADNIMERGE lacks: the day of the first visit in DXSUM, age and sex by PTDEMOG."""
+    first = dates(told["date"]).groupby(numbers(told["rid"])).min().dropna()
+    born = born.assign(subject=numbers(born["rid"]), sex=_sexes(born["sex"].replace({"1": "M", "2": "F"})))
+    born["day"] = _birthdays(born)
+    people = born.dropna(subset=["subject"]).groupby("subject")[["sex", "day"]].first()
+    whole = baselines.reindex(baselines.index.union(first.index))
+    whole["baseline"] = whole["baseline"].fillna(first.reindex(whole.index))
+    known = people.reindex(whole.index)
+    whole["sex"] = whole["sex"].where(whole["sex"].notna(), known["sex"])
+    age = (whole["baseline"] - known["day"].astype("datetime64[ns]")).dt.days / YEAR_DAYS
+    whole["age"] = whole["age"].fillna(age.where(age.between(18, 120)))
+    return whole.rename_axis("subject")
+
+
+def _birthdays(people: pd.DataFrame) -> pd.Series:
+    """Birth dates from PTDOB (`09/1941`, `1941-09`) or PTDOBYY and PTDOBMM: the middle of the month, or of a year alone."""
+    text = people["born"].astype("str")
+    american, iso = text.str.extract(r"^(\d{1,2})/(?:\d{1,2}/)?(\d{4})$"), text.str.extract(r"^(\d{4})-(\d{1,2})")
+    year = numbers(people["born_year"], low=1880, high=2020).fillna(numbers(american[1])).fillna(numbers(iso[0]))
+    month = numbers(people["born_month"], low=1, high=12).fillna(numbers(american[0])).fillna(numbers(iso[1]))
+    day = pd.DataFrame({"year": year, "month": month.fillna(7), "day": 15})
+    return pd.to_datetime(day, errors="coerce").astype("datetime64[ns]")
 
 
 def _merge_visits(merge: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:

@@ -121,6 +121,39 @@ def test_dxsum_alone_will_do_with_the_age_of_an_image_list(adni, run, table_writ
     assert (row["field_strength_t"], row["manufacturer"], row["session_id"]) == (3.0, "SIEMENS", "ses-M012")
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [{"PTDOB": "09/1941"}, {"PTDOB": "1941-09"}, {"PTDOBYY": "1941", "PTDOBMM": "9"}, {"ptdob": "9/15/1941"}],
+    ids=["month/year", "ISO", "two columns", "whole date"],
+)
+def test_a_subject_of_adni4_has_age_and_sex_from_ptdemog(adni, run, table_writer, cells):
+    """No ADNIMERGE row, no image list: months and age count from the first visit in DXSUM."""
+    ptid, visit = "011_S_10001", {"RID": 10001, "PTID": "011_S_10001", "PHASE": "ADNI4"}
+    adni.dxsum = [
+        {**visit, "VISCODE": "4_sc", "VISCODE2": "sc", "EXAMDATE": "2023-10-01", "DIAGNOSIS": 1},
+        {**visit, "VISCODE": "4_m12", "VISCODE2": "", "EXAMDATE": "2024-10-03", "DIAGNOSIS": 2},
+    ]
+    table_writer(
+        adni.root / "All_Subjects_PTDEMOG_19May2026.csv", [{"RID": 10001, "PTID": ptid, "PTGENDER": 2, **cells}]
+    )
+    adni.image(10001, "2024-10-13", 9, description="Accelerated_Sagittal_MPRAGE")
+    row = run(("adni", adni.write()))["scans"].iloc[0]
+    assert (row["diagnosis"], row["sex"], row["session_id"]) == ("MCI", "F", "ses-M012")
+    assert row["subject_id"] == "sub-ADNI011S10001" and row["age_years"] == pytest.approx(83.08, abs=0.01)
+
+
+def test_the_group_at_enrolment_is_never_a_diagnosis(adni, run, table_writer):
+    adni.visit(1, "bl", "2006-01-10", "", DX_bl="AD")
+    adni.image(1, "2006-01-12", 1)
+    adni.visit(2, "bl", "2006-01-10", "CN", DX_bl="LMCI")
+    adni.image(2, "2006-01-12", 2)
+    listed = {"Group": "AD", "Sex": "F", "Age": 70, "Visit": "bl", "Acq Date": "1/12/2006"}
+    table_writer(adni.root / "collection.csv", [{"Image Data ID": f"I{k}", **listed} for k in (1, 2)])
+    told = run(("adni", adni.write()))
+    assert told["scans"]["diagnosis"].tolist() == ["CN"]
+    assert told["exclusions"]["reason"].tolist() == ["no-diagnosis"]
+
+
 PROCESSED = "MPR__GradWarp__B1_Correction__N3__Scaled"
 
 
