@@ -10,7 +10,7 @@ VERSIONS = {
     "ingest": 2,
     "split": 2,
     "demographics": 1,
-    "convert": 1,
+    "convert": 2,
     "audit": 1,
     "register": 1,
     "measure": 1,

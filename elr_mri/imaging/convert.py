@@ -6,6 +6,7 @@ used is a result: status `fail` and the reason.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ from elr_mri.scans.imagepath import READ_ERRORS, split_member
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["convert"]
+#: No head scan is larger: 1,000 voxels a side, 8 bytes each.
+MAX_VOXELS, MAX_BYTES = 10**9, 8 << 30
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
 #: What readers raise on a broken file (seen on truncated, mislabelled and empty files).
@@ -101,6 +104,7 @@ def read_canonical(path: Path, settings: Convert) -> tuple[nib.Nifti1Image, tupl
     try:
         image = nib.load(path)
         _check_header(image, settings)
+        _check_stream(path)
         volume = np.asarray(image.dataobj, dtype=np.float32)
     except Unusable:
         raise
@@ -122,6 +126,8 @@ def _check_header(image: nib.spatialimages.SpatialImage, settings: Convert) -> N
     shape = image.shape
     if len(shape) < 3 or (len(shape) > 3 and np.prod(shape[3:]) != 1) or min(shape[:3]) < 2:
         raise Unusable(f"not one 3-D volume: shape {' x '.join(map(str, shape))}")
+    if np.prod([float(n) for n in shape]) > MAX_VOXELS:
+        raise Unusable(f"a header of {' x '.join(map(str, shape))} voxels, more than any scanner makes")
     if image.get_data_dtype().kind not in "iuf":
         raise Unusable(f"voxels are {image.get_data_dtype()}, not real numbers")
     axes = np.asarray(image.affine)[:3, :3]
@@ -138,6 +144,18 @@ def _check_header(image: nib.spatialimages.SpatialImage, settings: Convert) -> N
         raise Unusable(f"covers only {extent.min():.3g} mm; a head needs {settings.min_extent_mm:g} mm")
 
 
+def _check_stream(path: Path) -> None:
+    """Read a compressed file to its end: only there stands the checksum, and a damaged one may decompress to wrong voxels."""
+    if path.suffix.lower() not in (".gz", ".mgz"):
+        return
+    n_bytes = 0
+    with gzip.open(path) as stream:
+        while chunk := stream.read(1 << 20):
+            n_bytes += len(chunk)
+            if n_bytes > MAX_BYTES:
+                raise Unusable(f"decompresses to more than {MAX_BYTES >> 30} GiB")
+
+
 def digest_array(volume: np.ndarray) -> str:
     """SHA-256 of shape and values (little-endian float32, C order): equal for equal canonical arrays."""
     content = np.ascontiguousarray(volume, dtype="<f4")
@@ -151,6 +169,8 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
     if not path.exists():
         raise Unusable("no such file")
     if member is None and path.is_file():
+        if path.suffix.lower() in (".dcm", ".ima"):
+            raise Unusable("one DICOM file; name the folder that holds the whole series")
         yield path
         return
     work_dir.mkdir(parents=True, exist_ok=True)

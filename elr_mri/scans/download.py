@@ -92,6 +92,7 @@ def read_table(path: Path | str, wanted: Mapping[str, Sequence[str]], *, require
             usecols=used,
             dtype=str,
             encoding=encoding,
+            encoding_errors="replace",  # a stray byte behind the first MiB spoils its own cell only
             keep_default_na=False,
             na_values=BLANKS,
             skipinitialspace=True,
@@ -134,6 +135,13 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
         raise BadInput(
             expected="a readable table", got=problem.strerror or "nothing", where=str(path), fix="Check the path."
         ) from problem
+    if check_second and b"\0" in raw:
+        raise BadInput(
+            expected="a text table in UTF-8",
+            got="NUL bytes (UTF-16, or a damaged or compressed file)",
+            where=str(path),
+            fix="Save it as CSV in UTF-8, or download it again.",
+        )
     encoding = "utf-8-sig" if _is_utf8(raw) else "latin-1"
     line, second = (raw.decode(encoding, errors="replace").splitlines() + ["", ""])[:2]
     delimiter = max(",\t;", key=line.count)
