@@ -26,8 +26,8 @@ from elr_mri.scans.imagepath import READ_ERRORS, split_member
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["convert"]
-#: No head scan is larger: 1,000 voxels a side, 8 bytes each.
-MAX_VOXELS, MAX_BYTES = 10**9, 8 << 30
+#: No head scan is larger: 2^28 voxels are 645 a side; in 8 bytes each, 2 GiB.
+MAX_VOXELS, MAX_BYTES = 1 << 28, 2 << 30
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
 #: What readers raise on a broken file (seen on truncated, mislabelled and empty files).
@@ -185,8 +185,13 @@ def _unzip(archive: Path, member: str, scratch: Path) -> Path:
         raise Unusable(f"{member} is no NIfTI or MGZ file")
     target = scratch / f"scan{suffix}"
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as stream, open(target, "wb") as file:
-            shutil.copyfileobj(stream, file, length=1 << 20)
+        with zipfile.ZipFile(archive) as opened:
+            if (n_bytes := opened.getinfo(member).file_size) > MAX_BYTES:  # a member never yields more than it declares
+                raise Unusable(
+                    f"{n_bytes / 2**30:.1f} GiB in the archive; no head scan has more than {MAX_BYTES >> 30}"
+                )
+            with opened.open(member) as stream, open(target, "wb") as file:
+                shutil.copyfileobj(stream, file, length=1 << 20)
     except UNREADABLE as problem:
         raise Unusable(f"unreadable in the archive: {' '.join(str(problem).split())[:160]}") from problem
     return target

@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from elr_mri.config import Convert
+from elr_mri.imaging import convert
 from elr_mri.imaging.convert import convert_scan
 
 DATA = os.environ.get("ELR_MRI_TEST_DATA")
@@ -125,6 +127,47 @@ def test_broken_archives(fault: str, tmp_path: Path) -> None:
         path.write_bytes(raw[: place + 24] + struct.pack("<I", 100) + raw[place + 28 :])
     told = go(Path(f"{path}!{member}"), tmp_path)
     assert told["status"] == "fail" and told["reason"]
+
+
+def test_bombs_are_refused_before_they_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zip member and a gzip stream of far more bytes than any scan; the limit is lowered, not 2 GiB written."""
+    monkeypatch.setattr(convert, "MAX_BYTES", 1 << 16)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("s/a.nii", good() + bytes(1 << 22))
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(good() + bytes(1 << 22)))
+    for source in (Path(f"{tmp_path / 'a.zip'}!s/a.nii"), tmp_path / "a.nii.gz"):
+        told = go(source, tmp_path)
+        assert told["status"] == "fail" and "GiB" in told["reason"]
+
+
+def test_encrypted_members_and_links_in_archives_fail(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("s/link.nii")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("s/a.nii", good())
+    raw = bytearray((tmp_path / "a.zip").read_bytes())
+    assert go(Path(f"{tmp_path / 'a.zip'}!s/link.nii"), tmp_path)["reason"].startswith("unreadable")
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.rindex(signature) + offset] |= 1  # the bit that says: encrypted
+    (tmp_path / "b.zip").write_bytes(raw)
+    assert "encrypted" in go(Path(f"{tmp_path / 'b.zip'}!s/a.nii"), tmp_path)["reason"]
+
+
+@pytest.mark.skipif(DATA is None, reason="ELR_MRI_TEST_DATA is not set: no real scans")
+def test_nothing_of_a_dicom_header_but_geometry_is_written(tmp_path: Path) -> None:
+    """The NIfTI header has no free text left, and there is no sidecar of DICOM fields."""
+    with tarfile.open(Path(DATA or "") / "t1" / "studyforrest_dicom.tar.gz") as archive:
+        files = [m for m in archive.getmembers() if m.isfile() and "dicom" in m.name.lower()]
+        archive.extractall(tmp_path / "in", files, filter="data")
+    folder = next(p.parent for p in (tmp_path / "in").rglob("*") if p.is_file() and p.stat().st_size > 10_000)
+    told = go(folder, tmp_path)
+    assert told["status"] == "pass"
+    image = nib.load(tmp_path / "out" / "sub-x_ses-M000_T1w.nii.gz")
+    text = [bytes(image.header[key]).strip(b"\0") for key in ("descrip", "aux_file", "intent_name", "db_name")]
+    assert not any(text) and not image.header.extensions
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} <= {".gz", ".json"}
+    assert set(told) == {"scan_id", "status", "reason", "source", "sha256", "shape", "source_axes", "spacing_mm"}
 
 
 @pytest.mark.skipif(DATA is None, reason="ELR_MRI_TEST_DATA is not set: no real scans")
