@@ -11,6 +11,9 @@ from elr_mri.doctor.download import Download, Table, some, table, tables_in, war
 from elr_mri.doctor.sites import NACC
 from elr_mri.scans.nacc import list_images
 from elr_mri.scans.nacc_tables import COLUMNS, REQUIRED, freezes, read_sessions
+from elr_mri.scans.scan_tables import COLUMNS as SCAN_COLUMNS
+from elr_mri.scans.scan_tables import REQUIRED as SCAN_REQUIRED
+from elr_mri.scans.scan_tables import scan_tables
 
 _NACCID = re.compile(rb"NACC\d{6}", re.I)
 
@@ -51,12 +54,13 @@ def look(found: Download, cohort: Cohort, files: Sequence[Path]) -> None:
 
 def _look_at_tables(found: Download, files: Sequence[Path]) -> tuple[Table, Table]:
     """The UDS and the MRI table, the latest freeze first."""
-    numbers = {}
+    numbers, scan = {}, scan_tables(files)
     for name in ("UDS", "MRI"):
         named = freezes(files, mri=name == "MRI")[::-1]
         one = table(name, [path for _, path in named], COLUMNS[name], REQUIRED[name], where=NACC[name])
         found.tables.append(one)
-        found.need(one)
+        if name == "UDS" or not any(scan.values()):  # a download may hold SCAN alone
+            found.need(one)
         numbers |= {name: named[0][0]} if named else {}
         if len(named) > 1:
             found.warnings.append(
@@ -66,10 +70,13 @@ def _look_at_tables(found: Download, files: Sequence[Path]) -> tuple[Table, Tabl
         found.warnings.append(
             f"the UDS is of freeze {numbers['UDS']}, the MRI table of {numbers['MRI']}: take both of one freeze"
         )
+    for name, paths in scan.items():
+        if paths:
+            found.tables.append(table(name, paths, SCAN_COLUMNS[name], SCAN_REQUIRED[name], where=NACC[name]))
     read = {path for t in found.tables for path in t.files}
     found.unread = [path for path in tables_in(files) if path not in read]
     warn_of_tables(found)
-    uds, mri = found.tables
+    uds, mri = found.tables[:2]
     return uds, mri
 
 

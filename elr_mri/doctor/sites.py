@@ -17,6 +17,8 @@ NACC = {
     "images": "naccdata.org > Requesting data > Submit a data request (tick MRI): the links to the zips come with the data",
     "UDS": "naccdata.org > Requesting data > Submit a data request: the Quick Access file of the UDS",
     "MRI": "naccdata.org > Requesting data > Submit a data request (tick MRI): the table that comes with the images",
+    "SCAN volumes": "naccdata.org > Requesting data > Submit a data request (tick SCAN MRI)",
+    "SCAN series": "naccdata.org > Requesting data > Submit a data request (tick SCAN MRI)",
 }
 
 #: Table -> what is lost where it is not there, for those that a study can do without.

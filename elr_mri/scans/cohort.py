@@ -28,6 +28,7 @@ REASONS = {
     "unsafe-path": "a path inside the zip leads out of it",
     "unprintable-path": "the path holds a control character or no valid text; rename the file or folder",
     "missing-file": "the table names a file that is not there",
+    "failed-series-qc": "refused by the study's own quality control of the series (SCAN)",
     "withdrawn": "withdrawn by the study (DELMRSCANS)",
     "no-table-row": "no row in the study's tables is about this image or subject",
     "no-date": "the acquisition date is unknown",

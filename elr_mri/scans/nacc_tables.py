@@ -72,6 +72,20 @@ REQUIRED = {
 }
 
 
+#: Columns of a session, whichever table tells of it.
+SESSION = [
+    "subject",
+    "date",
+    "archive",
+    "mri_age_years",
+    "field_strength_t",
+    "manufacturer",
+    "hippocampus_mm3",
+    "entorhinal_mm3",
+    "icv_mm3",
+]
+
+
 def freezes(files: Sequence[Path], *, mri: bool) -> list[tuple[int, Path]]:
     """The UDS or the MRI tables in the download with the number of their freeze, the latest last."""
     pattern = _MRI_NAME if mri else _UDS_NAME

@@ -1,0 +1,93 @@
+"""SCAN, NACC's standardised imaging: an IDA-like tree and tables matched by person and day."""
+
+from __future__ import annotations
+
+import pytest
+
+from elr_mri.errors import BadInput
+
+PROTOCOL = "Accelerated_Sagittal_MPRAGE"
+
+
+@pytest.fixture
+def scan(nacc, table_writer):
+    """A download of SCAN alone: no MRI table, no archive. `scan.image`, `scan.volumes` and `scan.series` add to it."""
+
+    class Scan:
+        def __init__(self):
+            self.volumes, self.series = [], []
+
+        def image(self, number, day, uid, protocol=PROTOCOL, suffix=".nii", count=1):
+            folder = nacc.root / "SCAN" / f"NACC{number:06d}" / protocol / f"{day}_10_20_30.0" / f"I{uid}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for k in range(count):
+                (folder / f"NACC{number:06d}_{protocol}_{k}_I{uid}{suffix}").write_bytes(b"image %d %d" % (uid, k))
+
+        def write(self, freeze=75):
+            folder = nacc.root / f"investigator_scan_mri_nacc{freeze}"
+            table_writer(nacc.root / "investigator_nacc75.csv", nacc.uds)
+            for name, rows in (("mrisbm", self.volumes), ("mriqc", self.series)):
+                if rows:
+                    table_writer(folder / f"investigator_scan_{name}_nacc{freeze}.csv", rows)
+            return nacc.root
+
+    made = Scan()
+    for number, level in ((1, 1), (2, 3)):
+        nacc.visit(number, "2022-03-01", level)
+        nacc.visit(number, "2023-03-01", level)
+    return made
+
+
+def test_scan_images_are_matched_by_person_and_day(scan, run):
+    scan.image(1, "2022-03-10", 11)
+    scan.image(2, "2023-02-20", 21, suffix=".dcm", count=3)
+    scan.volumes += [
+        {"NACCID": "NACC000001", "SCANDT": "2022-03-10", "LEFT_HIPPO": 3.1, "RIGHT_HIPPO": 3.3, "CEREBRUMTCV": 1450},
+        {"NACCID": "NACC000002", "SCANDT": "2023-02-20", "LEFT_HIPPO": 3000, "RIGHT_HIPPO": 3100, "CEREBRUMTCV": 1.5e6},
+    ]
+    scans = run(("nacc", scan.write()))["scans"].set_index("subject_id")
+    assert scans["session_id"].tolist() == ["ses-M000", "ses-M012"]
+    assert scans["diagnosis"].tolist() == ["CN", "MCI"]
+    assert scans["hippocampus_mm3"].tolist() == pytest.approx([6400, 6100])
+    assert scans["icv_mm3"].tolist() == pytest.approx([1.45e6, 1.5e6])
+    assert scans.loc["sub-NACC000002", "image_path"].endswith("I21")  # the folder: its DICOM files are one image
+
+
+def test_a_session_without_a_row_is_told_by_the_tree(scan, run):
+    scan.image(1, "2022-03-10", 11)
+    scan.image(2, "2022-03-10", 21)
+    scan.volumes.append({"NACCID": "NACC000002", "SCANDT": "2022-03-10", "HIPPOCAMPUS": 6.1})
+    scans = run(("nacc", scan.write()))["scans"]
+    assert len(scans) == 2 and scans["hippocampus_mm3"].isna().tolist() == [True, False]
+
+
+def test_refused_series_are_excluded_and_the_chosen_one_is_kept(scan, run):
+    day = "2022-03-10"
+    for uid, protocol in ((11, "MPRAGE_a"), (12, "MPRAGE_b"), (13, "MPRAGE_c")):
+        scan.image(1, day, uid, protocol)
+    scan.image(2, day, 21)
+    for protocol, grade, chosen in (("MPRAGE a", "4", 1), ("MPRAGE b", "2", 0), ("MPRAGE_c", "1", 1)):
+        row = {"NACCID": "NACC000001", "STUDYDATE": day, "SERIESDESCRIPTION": protocol}
+        scan.series.append({**row, "SERIESQC": grade, "STUDYQC": "1", "SERIESCHOSEN": chosen})
+    tables = run(("nacc", scan.write()))
+    gone = tables["exclusions"].set_index("reason")["image_path"]
+    assert "MPRAGE_a" in gone["failed-series-qc"]
+    assert sorted(tables["exclusions"]["reason"]) == ["failed-series-qc", "other-scan-of-visit"]
+    assert tables["scans"]["image_path"].str.contains("MPRAGE_c").tolist()[0]
+
+
+def test_scan_and_mixed_protocol_in_one_download(scan, nacc, run):
+    scan.image(1, "2023-03-05", 11)
+    scan.volumes.append({"NACCID": "NACC000001", "SCANDT": "2023-03-05", "HIPPOCAMPUS": 6.1})
+    nacc.session(2, "2022-03-04", "mri2.zip")
+    nacc.archive("mri2ni.zip", {"MPRAGE": b"mixed"})
+    scan.write()
+    scans = run(("nacc", nacc.write(freeze=75)))["scans"].set_index("subject_id")
+    assert scans["session_id"].to_dict() == {"sub-NACC000001": "ses-M012", "sub-NACC000002": "ses-M000"}
+    assert scans["hippocampus_mm3"].to_dict() == pytest.approx({"sub-NACC000001": 6100, "sub-NACC000002": 6123.4})
+
+
+def test_neither_mri_nor_scan_tables_is_refused(scan, run):
+    scan.image(1, "2022-03-10", 11)
+    with pytest.raises(BadInput, match="investigator_mri_nacc"):
+        run(("nacc", scan.write()))
