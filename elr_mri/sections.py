@@ -48,11 +48,15 @@ class Phantom(Section):
 
 
 class Cohort(Section):
-    """One download folder. `role` internal is split into train, val and test; external is only tested on."""
+    """One download folder. `role` internal is split into train, val and test; external is only tested on.
+
+    `tables` is the folder with participants.tsv where a CAPS folder has none itself.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
-    format: Literal["adni", "nacc", "bids", "tsv"]
+    format: Literal["adni", "nacc", "bids", "caps", "tsv"]
     path: str
+    tables: str | None = None
     role: Literal["internal", "external"] = "internal"
 
 

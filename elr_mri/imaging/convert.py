@@ -21,8 +21,9 @@ import numpy as np
 
 from elr_mri.config import Convert
 from elr_mri.imaging import batch as batches_
+from elr_mri.imaging.transforms import read_affine
 from elr_mri.provenance import atomic, digest_json, is_current, read_json, record, write_json
-from elr_mri.scans.imagepath import READ_ERRORS, split_member
+from elr_mri.scans.imagepath import MNI_SPACES, READ_ERRORS, space_of, split_member
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["convert"]
@@ -91,6 +92,8 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
             "source_axes": "".join(axes),
             "spacing_mm": [round(float(mm), 4) for mm in image.header.get_zooms()],
         }
+        if (space := space_of(source)) in MNI_SPACES:
+            told |= {"space": space, "native_per_space_volume": _native_ratio(source)}
         record(image_path, **provenance)
     write_json(told_path, told)
     return told
@@ -142,6 +145,16 @@ def _check_header(image: nib.spatialimages.SpatialImage, settings: Convert) -> N
     extent = spacing * shape[:3]
     if extent.min() < settings.min_extent_mm:
         raise Unusable(f"covers only {extent.min():.3g} mm; a head needs {settings.min_extent_mm:g} mm")
+
+
+def _native_ratio(source: str) -> float | None:
+    """How many native mm³ one mm³ of an already registered scan was, by the ITK affine that `t1-linear` left beside it.
+
+    ITK's affine carries points of the registered image to the native one, so its determinant is that ratio. None where
+    there is no such file, or more than one.
+    """
+    beside = list(Path(source).parent.glob("*_affine.mat"))
+    return abs(float(np.linalg.det(read_affine(beside[0])[:3, :3]))) if len(beside) == 1 else None
 
 
 def _check_stream(path: Path) -> None:

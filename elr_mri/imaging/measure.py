@@ -81,6 +81,8 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     inputs = {name: digest_file(files[name]) for name in ("affine", "warp", "inverse_warp")} | {
         "labels": _digest(settings.labels)
     }
+    if "space" in told:
+        inputs["native_per_space_volume"] = str(told["native_per_space_volume"])
     provenance = {"step": "measure", "version": VERSION, "inputs": inputs, "settings": settings}
     done = {"scan_id": scan_id, "status": told["status"], "reason": told["reason"]}
     if is_current(table, **provenance):
@@ -90,6 +92,8 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     matrix = read_affine(files["affine"])
     volumes = region_volumes(labels, matrix, read_warp(files["warp"]))
     volumes["intracranial"] = intracranial(told["template_source"], matrix)
+    if "space" in told:  # measured where the scan was laid; see convert.py
+        volumes = {name: volume * (told["native_per_space_volume"] or 1.0) for name, volume in volumes.items()}
     native = nib.load(files["mask"])
     segmented = native_labels(labels, Grid(native.shape, native.affine), matrix, read_warp(files["inverse_warp"]))
     with atomic(out_dir / f"{scan_id}_dseg.nii.gz") as draft:

@@ -68,11 +68,19 @@ def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: st
     told = read_json(Path(convert_dir) / f"{scan_id}_convert.json")
     if told["status"] == "fail":
         return _refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
-    return register_scan(Path(convert_dir) / f"{scan_id}_T1w.nii.gz", out_dir, scan_id, settings, sha256=told["sha256"])
+    image = Path(convert_dir) / f"{scan_id}_T1w.nii.gz"
+    placed = {key: told[key] for key in ("space", "native_per_space_volume") if key in told}
+    return register_scan(image, out_dir, scan_id, settings, sha256=told["sha256"], placed=placed)
 
 
 def register_scan(
-    image_path: Path | str, out_dir: Path | str, scan_id: str, settings: Register, *, sha256: str
+    image_path: Path | str,
+    out_dir: Path | str,
+    scan_id: str,
+    settings: Register,
+    *,
+    sha256: str,
+    placed: dict | None = None,
 ) -> dict:
     """Register one RAS+ scan and write everything about it.
 
@@ -82,6 +90,9 @@ def register_scan(
         A converted scan, 3-D RAS+ NIfTI.
     sha256 : str
         Digest of its array, as `convert` told it.
+    placed : dict
+        For a scan that already lies in MNI space: `space` and `native_per_space_volume`, as `convert` told them. It is
+        resampled to the study's grid, not registered again.
 
     Returns
     -------
@@ -90,17 +101,26 @@ def register_scan(
     """
     out_dir = Path(out_dir)
     files = outputs(scan_id, settings)
-    provenance = {"step": "register", "version": VERSION, "inputs": {"T1w": sha256}, "settings": settings}
+    provenance = {
+        "step": "register",
+        "version": VERSION,
+        "inputs": {"T1w": sha256} | (placed or {}),
+        "settings": settings,
+    }
     if (out_dir / files["qc"]).exists() and is_current(out_dir / files["affine_image"], **provenance):
         return read_json(out_dir / files["qc"])
     image = nib.load(image_path)
     template = brain_template(settings.template)
     try:
-        found = align(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine), template, settings)
+        volume = np.asarray(image.dataobj, dtype=np.float32)
+        found = (place if placed else align)(volume, np.asarray(image.affine), template, settings)
     except (NoBrain, np.linalg.LinAlgError) as problem:
         return _refuse(out_dir, scan_id, str(problem))
     numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
+    if placed and placed["native_per_space_volume"] is None:
+        reasons.append(f"volumes are those in {placed['space']}: no affine.mat beside the scan tells its native size")
+        status = "review" if status == "pass" else status
     told = {
         "scan_id": scan_id,
         "status": status,
@@ -110,6 +130,7 @@ def register_scan(
         "template": template.id,
         "template_source": settings.template,
         "files": files,
+        **(placed or {}),
     }
     _write(out_dir, files, found, settings)
     picture.draw(
@@ -157,6 +178,24 @@ def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
     corrected = np.where(mask, corrected, 0)
     corrected = np.clip(corrected / white_level(template, corrected, affine, matrix), 0, MAX_INTENSITY)
     return Registered(corrected, mask, affine, matrix, deform(template, corrected, affine, matrix, settings))
+
+
+def place(volume: np.ndarray, affine: np.ndarray, template: Template, settings: Register) -> Registered:
+    """`align` for a scan that already lies in MNI space: the affine is the identity, and its bias field is gone.
+
+    The MNI152 templates share one space in mm; the head template's Colin27 was laid there too.
+    """
+    volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
+    matrix = np.eye(4)
+    mask = brain.bare_brain(volume, affine)
+    if mask is None:
+        mask = brain.extract(head_template(), volume, affine, matrix)
+    if mask.sum() * abs(np.linalg.det(affine[:3, :3])) < 2e5:
+        raise NoBrain("no brain found: the scan does not lie where its space says")
+    mask &= _near_brain(template, volume.shape, affine, matrix)
+    bare = np.where(mask, volume, 0)
+    bare = np.clip(bare / white_level(template, bare, affine, matrix), 0, MAX_INTENSITY)
+    return Registered(bare, mask, affine, matrix, deform(template, bare, affine, matrix, settings))
 
 
 def _unbiased(volume: np.ndarray, affine: np.ndarray, mask: np.ndarray, settings: Register) -> np.ndarray:

@@ -28,23 +28,31 @@ _NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 def read(cohort: Cohort, settings: Ingest) -> Found:
     """Read a BIDS folder; see `cohort.Found`. `settings` is not needed: a session is its own visit."""
     del settings
-    root = Path(cohort.path)
-    files = files_under(root)
-    if root / "participants.tsv" not in files:
+    files = files_under(cohort.path)
+    return found(list_images(files, Path(cohort.path)), Path(cohort.path), files, cohort)
+
+
+def found(
+    images: pd.DataFrame, tables: Path, files: Sequence[Path], cohort: Cohort, order: Sequence[str] = ()
+) -> Found:
+    """Images (participant, session) joined with what `participants.tsv` and `sessions.tsv` below `tables` say.
+
+    files : everything below `tables`; order : which image of a session is kept, see `keep_one_per_visit`.
+    """
+    if tables / "participants.tsv" not in files:
         raise BadInput(
             expected="participants.tsv",
             got="none",
-            where=str(root),
+            where=str(tables),
             fix="Add it, with participant_id, diagnosis and age.",
         )
-    facts, tables = _facts(root, files)
-    images = list_images(files, root)
     refuse_empty(images, where=cohort.path)
+    facts, used = _facts(tables, files, set(zip(images["participant"], images["session"], strict=True)))
     images = images.merge(facts, on=["participant", "session"], how="left", validate="m:1")
     mark(images, images["file"].isna(), "no-table-row")
     visits = complete(images, facts, cohort)
-    keep_one_per_visit(images, [])
-    return Found(images, visits, no_notes(), tuple(tables))
+    keep_one_per_visit(images, order)
+    return Found(images, visits, no_notes(), tuple(used))
 
 
 def list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
@@ -63,7 +71,7 @@ def list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
     return images if images.empty else images[["image_path", "image_uid", "participant", "session", "reason", "detail"]]
 
 
-def _facts(root: Path, files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
+def _facts(root: Path, files: Sequence[Path], scanned: set[tuple[str, str]]) -> tuple[pd.DataFrame, list[Path]]:
     """What the tables say of every participant and session: one row each, with the file and line that it stands in."""
     whole = root / "participants.tsv"
     people = _table(whole, "participant", PARTICIPANTS)
@@ -74,9 +82,8 @@ def _facts(root: Path, files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]
             own["session"] = "ses-" + own["session"].str.removeprefix("ses-")
             sessions.append(own.assign(participant=path.name.removesuffix("_sessions.tsv")))
             used.append(path)
-    listed = {parts[:2] for path in files if len(parts := path.relative_to(root).parts) > 2}
     known = {(row["participant"], row["session"]) for own in sessions for row in own.to_dict("records")}
-    bare = sorted({(p, s if s.startswith("ses-") else "") for p, s in listed if p.startswith("sub-")} - known)
+    bare = sorted(scanned - known)
     rows = pd.concat(
         [*sessions, pd.DataFrame(bare, columns=["participant", "session"], dtype="str")], ignore_index=True
     )

@@ -29,6 +29,7 @@ REASONS = {
     "unprintable-path": "the path holds a control character or no valid text; rename the file or folder",
     "missing-file": "the table names a file that is not there",
     "failed-series-qc": "refused by the study's own quality control of the series (SCAN)",
+    "unknown-space": "already registered, but to a space that is not known to be MNI152",
     "withdrawn": "withdrawn by the study (DELMRSCANS)",
     "no-table-row": "no row in the study's tables is about this image or subject",
     "no-date": "the acquisition date is unknown",

@@ -135,10 +135,10 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
         raise BadInput(
             expected="a readable table", got=problem.strerror or "nothing", where=str(path), fix="Check the path."
         ) from problem
-    if check_second and b"\0" in raw:
+    if check_second and b"\0" in raw.split(b"\n", 1)[0]:
         raise BadInput(
             expected="a text table in UTF-8",
-            got="NUL bytes (UTF-16, or a damaged or compressed file)",
+            got="NUL bytes in its header (UTF-16, or a damaged or compressed file)",
             where=str(path),
             fix="Save it as CSV in UTF-8, or download it again.",
         )

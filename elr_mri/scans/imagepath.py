@@ -16,6 +16,29 @@ _IN_ZIP = re.compile(r"(.+?\.zip)!(.+)", re.I | re.S)
 READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
 
 
+#: Spaces, as BIDS names them, that are the MNI152 (ICBM) space in mm: a scan that was laid there is not registered again.
+MNI_SPACES = (
+    "MNI152NLin2009cSym",
+    "MNI152NLin2009cAsym",
+    "MNI152NLin2009aSym",
+    "MNI152NLin2009aAsym",
+    "MNI152NLin2009bSym",
+    "MNI152NLin2009bAsym",
+    "MNI152NLin6Sym",
+    "MNI152NLin6Asym",
+)
+
+
+def space_of(image_path: str) -> str | None:
+    """The `space-` entity of a file's name, None where it has none.
+
+    >>> space_of("sub-1/t1_linear/sub-1_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz")
+    'MNI152NLin2009cSym'
+    """
+    match = re.search(r"_space-([A-Za-z0-9]+)_[^/\\]*$", image_path)
+    return match[1] if match else None
+
+
 def split_member(image_path: str) -> tuple[Path, str | None]:
     """The file or folder on disk, and the member inside it if it is a zip.
 

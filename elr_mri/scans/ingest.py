@@ -13,7 +13,7 @@ import pandas as pd
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
-from elr_mri.scans import adni, bids, nacc, plain
+from elr_mri.scans import adni, bids, caps, nacc, plain
 from elr_mri.scans.cells import path_cell
 from elr_mri.scans.cohort import Found, mark
 from elr_mri.scans.duplicates import first_copies
@@ -22,7 +22,7 @@ from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["ingest"]
 
-_READERS = {"adni": adni.read, "nacc": nacc.read, "bids": bids.read, "tsv": plain.read}
+_READERS = {"adni": adni.read, "nacc": nacc.read, "bids": bids.read, "caps": caps.read, "tsv": plain.read}
 
 
 def ingest(cohorts: Sequence[config.Cohort], settings: config.Ingest, out_dir: Path) -> None:
