@@ -343,6 +343,8 @@ def doctor(config_: Annotated[str, typer.Option("--config", help="The study's YA
 
 def main() -> None:
     """Run the command line; turn bad input into one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a file name need not be text
+        stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except BadInput as problem:

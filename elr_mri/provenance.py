@@ -49,9 +49,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text atomically, with Unix line ends on every platform."""
+    """Write UTF-8 text atomically, with Unix line ends on every platform.
+
+    A byte of a file name that is no UTF-8 is written as its escape, which in JSON reads back as it was.
+    """
     with atomic(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path | str, content: Any) -> None:

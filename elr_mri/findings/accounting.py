@@ -23,7 +23,7 @@ from elr_mri.scans.table import CLASSES, PARTS, join_splits
 FAILURES = {
     "convert": "the image could not be read or converted",
     "no-brain": "no brain was found in it",
-    "quality-control": "failed the quality control of its registration",
+    "quality-control": "quality control refused its registration",
 }
 
 #: `review` tells how many of the packed scans quality control marks to be looked at. `diagnosis` is blank in sums.

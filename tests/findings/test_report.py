@@ -2,15 +2,19 @@
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 import tiny_study as study
 
-from elr_mri import config
+from elr_mri import config, provenance
 from elr_mri.errors import BadInput
+from elr_mri.findings import page as page_module
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.report import _shown, report
-from elr_mri.scans.table import NOTES
+from elr_mri.imaging.cache import STATUS
+from elr_mri.scans.table import EXCLUSIONS, NOTES
 
 SECTIONS = (
     "results",
@@ -41,7 +45,7 @@ class Page(HTMLParser):
         found = dict(attributes)
         self.tags.add(tag)
         if tag == "section":
-            self.sections.append(found["id"])
+            self.sections.append(found.get("id"))
         if tag != "a":
             self.loads += [found[name] for name in ("src", "href", "data", "srcset", "poster") if name in found]
 
@@ -180,6 +184,97 @@ def test_the_tables_hold_no_formula(whole):
         for line in path.read_text(encoding="utf-8").splitlines():
             for cell in line.split("\t"):
                 assert not cell.lstrip().startswith(("=", "+", "-", "@")) or is_number(cell), (path.name, cell)
+
+
+NASTY = (
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "-2+3",
+    "@SUM(1)",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style><iframe>",
+    "{{ 7 * 7 }}",
+    r"$\frac{1}{0}$",
+    "two\nlines\tof",
+    "bell\x07\r",
+    "long " * 20_000,
+)
+
+
+def test_nothing_that_strangers_write_becomes_markup_or_a_formula(tmp_path, whole):
+    made = study.make(tmp_path, n_subjects=40)
+    study.add_pictures(made)
+    folder = study.predict(made, "wide", noise=1.0)
+    evaluate(
+        prediction_paths=[folder / "predictions.tsv"],
+        settings=config.Evaluate(draws=100),
+        out_dir=tmp_path / "findings",
+    )
+    n = len(NASTY)
+    states = made.scans[["scan_id"]].assign(step="register", status="pass", reason=None)
+    states.loc[: n - 1, "status"], states.loc[: n - 1, "reason"] = "fail", list(NASTY)
+    states.loc[: n - 1, "step"] = [text[:900] for text in NASTY]
+    STATUS.write(states, tmp_path / "pack" / "status.tsv")
+    strange = {"cohort": "ADNI", "subject_id": list(NASTY), "image_path": list(NASTY), "image_uid": list(NASTY)}
+    EXCLUSIONS.write(pd.DataFrame(strange).assign(reason=NASTY, detail=NASTY), tmp_path / "exclusions.tsv")
+    NOTES.write(
+        pd.DataFrame({"cohort": "ADNI", "subject_id": list(NASTY), "months": 0, "note": NASTY}), tmp_path / "notes.tsv"
+    )
+    report(
+        tables_dir=tmp_path / "findings" / "tables",
+        scans_path=tmp_path / "scans.tsv",
+        pack_dir=tmp_path / "pack",
+        settings=config.Report(title=NASTY[4] + NASTY[6], reference="wide"),
+        study=study.settings(made),
+        page_path=tmp_path / "report.html",
+        figures_dir=tmp_path / "figures",
+        exclusions_path=tmp_path / "exclusions.tsv",
+        splits_path=tmp_path / "splits.tsv",
+        notes_path=tmp_path / "notes.tsv",
+        register_dir=tmp_path / "register",
+    )
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.tags <= Page(whole[1]).tags and len(page.sections) == len(SECTIONS)
+    assert all(address.startswith("data:image/") for address in page.loads)
+    assert NASTY[4] in page.text and NASTY[5] in page.text and NASTY[7] in page.text and len(html) < 3e6
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", html)
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert {e.tag.rsplit("}")[-1] for e in ElementTree.parse(path).iter()}.isdisjoint({"script", "img", "iframe"})
+    for path in [*(tmp_path / "findings" / "tables").glob("*.tsv"), *tmp_path.glob("*.tsv"), *tmp_path.glob("pack/s*")]:
+        cells = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+        assert len({len(row) for row in cells}) == 1, path.name
+        assert not [c for row in cells for c in row if c.lstrip()[:1] in tuple("=+-@") and not is_number(c)], path.name
+
+
+def test_the_page_of_one_scan_escapes_its_name_and_reasons(tmp_path):
+    context = {
+        "title": NASTY[4],
+        "scan": NASTY[5] + "\udcff",
+        "model": NASTY[6],
+        "seed": 0,
+        "age_years": None,
+        "trained_on": {
+            "synthetic": False,
+            "n_scans": 1,
+            "n_subjects": 1,
+            "cohorts": [NASTY[4]],
+            "scans_per_class": {NASTY[4]: 1},
+            "age_years": [60, 80],
+        },
+        "probabilities": {"CN": 1.0},
+        "volumes_mm3": {NASTY[4]: 1.0},
+        "percentiles": {},
+        "status": "review",
+        "reasons": [NASTY[4]],
+        "picture": "data:image/png;base64,",
+        "quality": {NASTY[4]: 1.0},
+        "versions": {"elr_mri": NASTY[4]},
+    }
+    provenance.write_text(tmp_path / "page.html", page_module.render("onescan.html.j2", context))
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.tags.isdisjoint({"script", "iframe"}) and page.loads == ["data:image/png;base64,"]
 
 
 def is_number(cell):

@@ -67,7 +67,7 @@ def check(path: Path) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12))
+@given(text=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12).filter(lambda t: t != "n/a"))
 @example(text="'=1")
 @example(text="''=1")
 @example(text="\t=1")
@@ -79,7 +79,7 @@ def test_any_text_is_written_harmlessly_and_read_back(tmp_path, text):
     assert check_number == "-3"
     check_text = cells.one_line(text)
     back = TEXT.read(path)["text"].iloc[0]
-    assert back == check_text or (check_text.strip(" ") in ("", "n/a"))
+    assert back == check_text
     if cells.is_printable(text):
         assert check_text == text
     if not cell.startswith('"'):
