@@ -20,7 +20,7 @@ from elr_mri import config, provenance
 from elr_mri.doctor import machine, needs
 from elr_mri.doctor.page import examine
 from elr_mri.errors import BadInput
-from elr_mri.scans.adni_tables import COLUMNS
+from elr_mri.scans.adni_columns import COLUMNS
 from elr_mri.scans.download import matched, read_table
 from elr_mri.stages import MEMORY_MB, VERSIONS
 
@@ -478,7 +478,7 @@ def test_an_optional_or_older_table_that_would_stop_ingest_is_told(adni, ask):
     adni.write()
     builders.write_csv(adni.root / "CDR.csv", [{"VISCODE": "bl", "CDGLOBAL": 0}])
     _, missing = ask(("adni", adni.root))
-    assert missing == ["ADNI: CDR.csv has no column RID"]
+    assert missing == ["ADNI: CDR.csv has no column RID or PTID or SUBJECT_ID"]
     (adni.root / "CDR.csv").unlink()
     builders.write_csv(adni.root / "ADNIMERGE.csv", [{"RID": 2, "VISCODE": "bl"}])
     _, missing = ask(("adni", adni.root))

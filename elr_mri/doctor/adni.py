@@ -12,9 +12,9 @@ from elr_mri.config import Cohort
 from elr_mri.doctor.download import Download, Missing, some, table, tables_in, warn_of_tables
 from elr_mri.doctor.sites import ADNI
 from elr_mri.errors import BadInput
-from elr_mri.scans.adni import list_images
-from elr_mri.scans.adni_tables import COLUMNS, NAMES, REQUIRED, is_image_list, released, tables_named
-from elr_mri.scans.download import numbers, read_table
+from elr_mri.scans.adni_columns import COLUMNS, NAMES, REQUIRED, is_image_list, released, rids, tables_named
+from elr_mri.scans.adni_tree import list_images
+from elr_mri.scans.download import read_table
 
 #: The codings of DXSUM, of which one will do.
 _CODINGS = ("dxcurren", "dxchange", "diagnosis")
@@ -71,15 +71,15 @@ def _look_at_tables(found: Download, files: Sequence[Path]) -> None:
 
 def _subjects(tables: Sequence) -> set[float]:
     """RIDs in the clinical tables."""
-    rids: set[float] = set()
+    known: set[float] = set()
     for one in tables:
         if one.name in ("ADNIMERGE", "DXSUM") and not one.broken:
             for path in one.files:
                 try:
-                    rids |= set(numbers(read_table(path, {"rid": ["rid"]})["rid"]).dropna())
+                    known |= set(rids(read_table(path, {"rid": COLUMNS[one.name]["rid"]})["rid"]).dropna())
                 except BadInput:
                     continue  # told of as a broken table where it is the newest
-    return rids
+    return known
 
 
 def _warn(found: Download, images: pd.DataFrame, known: set[float]) -> None:

@@ -2,103 +2,33 @@
 
 The diagnosis is ADNIMERGE's DX, and DXSUM's where DX is blank; never the enrolment group. DXSUM has had three
 codings (ADNI data dictionary): DXCURREN in ADNI1, DXCHANGE in ADNIGO/2, DIAGNOSIS in ADNI3/4 and now in all.
+
+The month of a visit is that of its harmonised code (VISCODE2; ADNIMERGE's VISCODE). Codes that tell no month (`y1`,
+`init`, `v02`, `uns1`, `4_m12`: they count from the start of a phase) are dated: the ADNIMERGE visit of the same week, or
+else the months since the first visit.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
 from elr_mri.errors import BadInput
-from elr_mri.scans.download import dates, header, numbers, read_table
+from elr_mri.scans.adni_columns import read_releases, rids, sexes, tables_named
+from elr_mri.scans.download import dates, numbers
 from elr_mri.scans.visits import MONTH_DAYS, YEAR_DAYS
-
-#: Name of a table without its cohort prefix, date suffix and `.csv`, as a pattern.
-NAMES = {
-    "ADNIMERGE": "ADNIMERGE",
-    "DXSUM": "DXSUM(?:_PDXCONV)?(?:_ADNIALL)?",
-    "PTDEMOG": "PTDEMOG",
-    "CDR": "CDR",
-    "DELMRSCANS": "DELMRSCANS",
-}
-_RELEASE = re.compile(r"_(\d{1,2}[A-Za-z]{3}\d{4})\.csv$", re.I)
 
 _DX = {"cn": "CN", "nl": "CN", "mci": "MCI", "dementia": "AD", "ad": "AD"}
 _DXCURREN = {1: "CN", 2: "MCI", 3: "AD"}
 _DXCHANGE = {1: "CN", 7: "CN", 9: "CN", 2: "MCI", 4: "MCI", 8: "MCI", 3: "AD", 5: "AD", 6: "AD"}
-_DIAGNOSIS = _DXCURREN
-
-_MERGE = {
-    "rid": ["rid"],
-    "ptid": ["ptid"],
-    "code": ["viscode"],
-    "date": ["examdate"],
-    "baseline": ["examdate_bl"],
-    "age": ["age"],
-    "sex": ["ptgender"],
-    "dx": ["dx"],
-    "phase": ["colprot"],
-    "site": ["site"],
-    "mmse": ["mmse"],
-    "apoe4": ["apoe4"],
-    "field": ["fldstreng"],
-    "hippocampus": ["hippocampus"],
-    "entorhinal": ["entorhinal"],
-    "icv": ["icv"],
-}
-_DXSUM = {
-    "rid": ["rid"],
-    "ptid": ["ptid"],
-    "code": ["viscode2", "viscode"],
-    "raw": ["viscode"],
-    "date": ["examdate"],
-    "phase": ["phase", "colprot"],
-    "dxcurren": ["dxcurren"],
-    "dxchange": ["dxchange"],
-    "diagnosis": ["diagnosis"],
-}
-_LIST = {
-    "uid": ["image data id", "image id", "image_id", "imageid", "imageuid"],
-    "date": ["acq date", "study date", "scandate", "image_date", "acq_date"],
-    "description": ["description", "series_description", "sequence"],
-    "sex": ["sex"],
-    "age": ["age"],
-    "field": ["magstrength", "mri_field_str"],
-    "protocol": ["imaging protocol"],
-}
-
-
-_CDR = {"rid": ["rid"], "code": ["viscode2", "viscode"], "cdr": ["cdglobal"]}
-_DEMOGRAPHICS = {
-    "rid": ["rid"],
-    "sex": ["ptgender"],
-    "born": ["ptdob"],
-    "born_year": ["ptdobyy"],
-    "born_month": ["ptdobmm"],
-}
-_WITHDRAWN = {"uid": ["imageid", "image id", "image_id", "imageuid"]}
-
-#: Table -> what is read from it (our name -> the column's names), and what it is of no use without.
-COLUMNS = {
-    "ADNIMERGE": _MERGE,
-    "DXSUM": _DXSUM,
-    "PTDEMOG": _DEMOGRAPHICS,
-    "CDR": _CDR,
-    "DELMRSCANS": _WITHDRAWN,
-    "image list": _LIST,
-}
-REQUIRED = {
-    "ADNIMERGE": ("rid", "code", "date"),
-    "DXSUM": ("rid",),
-    "PTDEMOG": ("rid",),
-    "CDR": ("rid",),
-    "DELMRSCANS": ("uid",),
-}
+#: DXSUM's columns of the diagnosis with their codings, the preferred one first.
+_CODINGS = {"diagnosis": _DXCURREN, "dxchange": _DXCHANGE, "dxcurren": _DXCURREN}
+#: Codes of the first visit; `4_` is ADNI4's, for those who enter with it.
+_FIRST_VISIT = {"bl": 0, "4_bl": 0, "sc": 1, "4_sc": 1, "scmri": 2}
+_SAME_VISIT_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -106,28 +36,14 @@ class Clinic:
     """The tables of one download, joined. `visits` is indexed by row; its `subject` is the RID.
 
     Columns of `visits`: subject, months, date, age_years, diagnosis, reason, phase, site, sex, mmse, cdr_global, apoe4,
-    field_strength_t, hippocampus_mm3, entorhinal_mm3, icv_mm3. `disagree`: subject, months, note.
+    field_strength_t, hippocampus_mm3, entorhinal_mm3, icv_mm3. `baselines`, by RID: baseline (day), age on it, birth,
+    sex, site, apoe4. `notes`: subject, months, note, ptid.
     """
 
     visits: pd.DataFrame
     ptids: dict[int, str]
     baselines: pd.DataFrame
-    disagree: pd.DataFrame
-
-
-def tables_named(files: Sequence[Path], name: str) -> list[Path]:
-    """Files that hold table `name`, whatever their cohort prefix, the oldest release first."""
-    pattern = re.compile(rf"(?:.*_)?{NAMES[name]}(?:_\d{{1,2}}[A-Za-z]{{3}}\d{{4}})?\.csv", re.I)
-    return sorted((f for f in files if pattern.fullmatch(f.name)), key=lambda f: (released(f), f.name))
-
-
-def released(path: Path) -> datetime:
-    """The day in a table's name (`ADNIMERGE_23Dec2025.csv`), the earliest of all days where there is none."""
-    suffix = _RELEASE.search(path.name)
-    try:
-        return datetime.strptime(suffix.group(1), "%d%b%Y") if suffix else datetime.min
-    except ValueError:
-        return datetime.min
+    notes: pd.DataFrame
 
 
 def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
@@ -136,30 +52,50 @@ def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
     ADNIMERGE ends with ADNI3. A subject that it does not hold begins at its first visit in DXSUM, and has its age and
     sex from PTDEMOG.
     """
-    merges, sums = tables_named(files, "ADNIMERGE"), tables_named(files, "DXSUM")
-    if not merges and not sums:
-        raise BadInput(
-            expected="ADNIMERGE.csv or DXSUM_PDXCONV.csv, with or without a date suffix",
-            got="neither",
-            where=where,
-            fix="Download them from IDA (Study Data) into this folder.",
-        )
-    merge, told = (_concat(t, COLUMNS[name], REQUIRED[name]) for name, t in (("ADNIMERGE", merges), ("DXSUM", sums)))
-    born = _concat(tables_named(files, "PTDEMOG"), _DEMOGRAPHICS, REQUIRED["PTDEMOG"])
-    baselines = _first_visits(_baselines(merge), told, born)
-    visits, disagree = _joined(_merge_visits(merge, baselines), _dxsum_visits(told, baselines))
+    if not tables_named(files, "ADNIMERGE") and not tables_named(files, "DXSUM"):
+        _refuse(files, where)
+    names = {"ADNIMERGE": ["subject", "code"], "DXSUM": ["subject", "code", "raw"]}
+    (merge, merge_notes), (told, told_notes) = (_own_rows(read_releases(files, n, key=k), n) for n, k in names.items())
+    people = read_releases(files, "PTDEMOG", key=["subject"])
+    baselines = _first_visits(_baselines(merge), told, people)
+    visits, merge_twice = _one_per_month(_merge_visits(merge, baselines), "ADNIMERGE")
+    summed, sum_notes = _dxsum_visits(told, baselines, visits)
+    visits, disagree = _joined(visits, summed)
     visits = _with_ages(visits, baselines)
     visits = visits.merge(
-        _cdr(_concat(tables_named(files, "CDR"), _CDR, REQUIRED["CDR"])), on=["subject", "months"], how="left"
+        _cdr(read_releases(files, "CDR", key=["subject", "code"])), on=["subject", "months"], how="left"
     )
     visits["reason"] = visits["diagnosis"].isna().map({True: "no-diagnosis", False: None})
     ptids = {
-        int(rid): ptid
-        for table in (told, merge)
-        for rid, ptid in zip(numbers(table["rid"]), table["ptid"], strict=True)
+        int(rid): ptid.upper()
+        for table in (people, told, merge)
+        for rid, ptid in zip(table["subject"], table["ptid"], strict=True)
         if rid == rid and isinstance(ptid, str)
     }
-    return Clinic(visits, ptids, baselines, disagree)
+    notes = pd.concat([merge_notes, told_notes, merge_twice, sum_notes, disagree], ignore_index=True)
+    return Clinic(visits, ptids, baselines, notes)
+
+
+def _refuse(files: Sequence[Path], where: str) -> None:
+    """Say which table is wanted; ADNIMERGE2, which has none under that name, is known by its ADSL."""
+    successor = next((f for f in files if f.stem.upper().startswith(("ADSL", "ADNIMERGE2"))), None)
+    raise BadInput(
+        expected="ADNIMERGE.csv or DXSUM_PDXCONV.csv, with or without a date suffix",
+        got="neither" if successor is None else f"{successor.name} of the R package ADNIMERGE2, which is not read",
+        where=where,
+        fix="Download ADNIMERGE, or DXSUM and PTDEMOG, from IDA (Study Files) into this folder.",
+    )
+
+
+def _own_rows(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows whose RID and PTID name one subject; the others are left out, with a note under the PTID."""
+    other = rids(table["ptid"])
+    wrong = table["subject"].notna() & other.notna() & (table["subject"] != other)
+    lost = table[wrong]
+    pairs = zip(lost["subject"], lost["ptid"], strict=True)
+    told = [f"{name} has RID {rid:g} with PTID {ptid}: row left out" for rid, ptid in pairs]
+    notes = pd.DataFrame({"subject": lost["subject"], "months": 0.0, "note": told})
+    return table[~wrong].reset_index(drop=True), notes.assign(ptid=lost["ptid"].str.upper())
 
 
 def _joined(merge: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -174,57 +110,21 @@ def _joined(merge: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
     return visits, disagree
 
 
-def is_image_list(path: Path) -> bool:
-    """Whether a file is a CSV that tells ids and dates of images, and not the list of the withdrawn ones."""
-    if path.suffix.lower() != ".csv" or tables_named([path], "DELMRSCANS"):
-        return False
-    names = set(header(path))
-    return bool(names & set(_LIST["uid"])) and bool(names & set(_LIST["date"]))
-
-
-def read_image_lists(files: Sequence[Path]) -> tuple[pd.DataFrame, list[Path]]:
-    """What collection, search and metadata CSVs say about images: by uid date, sex, age, field strength, manufacturer.
-
-    Such a table has any name; it is known by its columns, an image id and an acquisition date.
-    """
-    rows, used = [], []
-    for path in files:
-        if is_image_list(path):
-            rows.append(read_table(path, _LIST))
-            used.append(path)
-    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(_LIST), dtype="str")
-    table["uid"] = table["uid"].astype("str").str.extract(r"^[Ii]?(\d+)$")[0]
-    table["date"] = dates(table["date"])
-    protocol = table.pop("protocol").astype("str")
-    table["field"] = numbers(
-        table["field"].fillna(protocol.str.extract(r"Field Strength=([\d.]+)")[0]), low=0.01, high=12
-    )
-    table["manufacturer"] = protocol.str.extract(r"Manufacturer=([^;]+)")[0].str.strip()
-    table["age"], table["sex"] = numbers(table["age"], low=18, high=120), _sexes(table["sex"])
-    return table.dropna(subset=["uid"]).groupby("uid").first(), used
-
-
-def read_withdrawn(files: Sequence[Path]) -> set[str]:
-    """Image ids in DELMRSCANS."""
-    table = _concat(tables_named(files, "DELMRSCANS"), _WITHDRAWN, REQUIRED["DELMRSCANS"])
-    return set(table["uid"].astype("str").str.extract(r"^[Ii]?(\d+)")[0].dropna())
-
-
-def _concat(paths: Sequence[Path], wanted: dict[str, list[str]], required: Sequence[str]) -> pd.DataFrame:
-    """Several files of one table below each other, the newest release on top."""
-    parts = [read_table(path, wanted, required=required) for path in reversed(paths)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(wanted), dtype="str")
-
-
-def _sexes(values: pd.Series) -> pd.Series:
-    first = values.astype("str").str.strip().str.upper().str[:1]
-    return first.where(first.isin(["F", "M"]), None).astype(object)
+def _one_per_month(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of one subject and month as one visit, the first value of each column; a note where diagnoses differ."""
+    frame = frame.dropna(subset=["subject", "months"])
+    grouped = frame.groupby(["subject", "months"], as_index=False)
+    visits = grouped.first()
+    several = grouped["diagnosis"].nunique()
+    twice = visits[several["diagnosis"] > 1]
+    note = name + " has several diagnoses of this visit; " + twice["diagnosis"].astype("str") + " is taken"
+    return visits, twice[["subject", "months"]].assign(note=note)
 
 
 def _months(codes: pd.Series) -> pd.Series:
     """Months of a harmonised visit code: bl and sc are 0, m06 is 6; missing for any other."""
     text = codes.astype("str").str.strip().str.lower()
-    return text.str.extract(r"^m(\d{1,3})$")[0].astype(float).mask(text.isin(["bl", "sc"]), 0.0)
+    return text.str.extract(r"^m(\d{1,3})$")[0].astype(float).mask(text.isin(list(_FIRST_VISIT)), 0.0)
 
 
 def _months_by_date(frame: pd.DataFrame, baselines: pd.DataFrame) -> pd.Series:
@@ -236,12 +136,13 @@ def _months_by_date(frame: pd.DataFrame, baselines: pd.DataFrame) -> pd.Series:
 
 def _baselines(merge: pd.DataFrame) -> pd.DataFrame:
     """Per RID: day of the baseline visit, age on it, sex, site, APOE ε4 count."""
+    site = numbers(merge["site"])
     frame = pd.DataFrame(
         {
-            "subject": numbers(merge["rid"]),
+            "subject": merge["subject"],
             "age": numbers(merge["age"], low=18, high=120),
-            "sex": _sexes(merge["sex"]),
-            "site": merge["site"],
+            "sex": sexes(merge["sex"]),
+            "site": merge["site"].astype(object).where(site.isna(), site.map("{:03.0f}".format)),
             "apoe4": numbers(merge["apoe4"], high=2),
         }
     )
@@ -254,28 +155,43 @@ def _baselines(merge: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _first_visits(baselines: pd.DataFrame, told: pd.DataFrame, born: pd.DataFrame) -> pd.DataFrame:
-    """The baselines with what ADNIMERGE lacks: the day of the first visit in DXSUM, age and sex by PTDEMOG."""
-    first = dates(told["date"]).groupby(numbers(told["rid"])).min().dropna()
-    born = born.assign(subject=numbers(born["rid"]), sex=_sexes(born["sex"].replace({"1": "M", "2": "F"})))
-    born["day"] = _birthdays(born)
-    people = born.dropna(subset=["subject"]).groupby("subject")[["sex", "day"]].first()
-    whole = baselines.reindex(baselines.index.union(first.index))
+def _first_visits(baselines: pd.DataFrame, told: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
+    """The baselines with what ADNIMERGE lacks: the day of the first visit in DXSUM, sex and birth by PTDEMOG."""
+    first = _first_days(told)
+    people = people.assign(sex=sexes(people["sex"]), birth=_birthdays(people)).dropna(subset=["subject"])
+    known = people.groupby("subject")[["sex", "birth"]].first()
+    whole = baselines.reindex(baselines.index.union(first.index).union(known.index))
     whole["baseline"] = whole["baseline"].fillna(first.reindex(whole.index))
-    known = people.reindex(whole.index)
+    known = known.reindex(whole.index)
     whole["sex"] = whole["sex"].where(whole["sex"].notna(), known["sex"])
-    age = (whole["baseline"] - known["day"].astype("datetime64[ns]")).dt.days / YEAR_DAYS
-    whole["age"] = whole["age"].fillna(age.where(age.between(18, 120)))
-    return whole.rename_axis("subject")
+    return whole.assign(birth=known["birth"].astype("datetime64[ns]")).rename_axis("subject")
+
+
+def _first_days(told: pd.DataFrame) -> pd.Series:
+    """Baseline day by DXSUM: of the baseline visit, else the screening, else counted back from a coded visit."""
+    code = _codes(told)
+    months, day = _months(code), dates(told["date"])
+    start = day - pd.to_timedelta((months.fillna(0) * MONTH_DAYS).round(), unit="D")
+    order = code.str.lower().map(_FIRST_VISIT).fillna(3).where(months.notna(), 4)
+    rows = pd.DataFrame({"subject": told["subject"], "order": order, "start": start}).dropna()
+    return rows.sort_values(["order", "start"]).groupby("subject")["start"].first().astype("datetime64[ns]")
+
+
+def _codes(told: pd.DataFrame) -> pd.Series:
+    """The harmonised visit code, or the raw one where it is blank or tells nothing."""
+    code, raw = told["code"].astype("str"), told["raw"].astype("str")
+    helpless = code.isna() | (_months(code).isna() & _months(raw).notna())
+    return code.where(~helpless, raw)
 
 
 def _birthdays(people: pd.DataFrame) -> pd.Series:
     """Birth dates from PTDOB (`09/1941`, `1941-09`) or PTDOBYY and PTDOBMM: the middle of the month, or of a year alone."""
     text = people["born"].astype("str")
-    american, iso = text.str.extract(r"^(\d{1,2})/(?:\d{1,2}/)?(\d{4})$"), text.str.extract(r"^(\d{4})-(\d{1,2})")
-    year = numbers(people["born_year"], low=1880, high=2020).fillna(numbers(american[1])).fillna(numbers(iso[0]))
+    american, iso = text.str.extract(r"^(?:(\d{1,2})/(?:\d{1,2}/)?)?(\d{4})$"), text.str.extract(r"^(\d{4})-(\d{1,2})")
+    year = people["born_year"].astype("str").str.extract(r"^(\d{4})")[0].fillna(american[1]).fillna(iso[0])
     month = numbers(people["born_month"], low=1, high=12).fillna(numbers(american[0])).fillna(numbers(iso[1]))
-    day = pd.DataFrame({"year": year, "month": month.fillna(7), "day": 15})
+    month = month.where(month.between(1, 12)).fillna(7)
+    day = pd.DataFrame({"year": numbers(year, low=1880, high=2020), "month": month, "day": 15})
     return pd.to_datetime(day, errors="coerce").astype("datetime64[ns]")
 
 
@@ -283,10 +199,10 @@ def _merge_visits(merge: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
     """ADNIMERGE's rows as visits; a visit without a date stands at its nominal month."""
     frame = pd.DataFrame(
         {
-            "subject": numbers(merge["rid"]),
+            "subject": merge["subject"],
             "date": dates(merge["date"]),
             "months": _months(merge["code"]),
-            "diagnosis": merge["dx"].astype("str").str.lower().str.replace(r"^.* to ", "", regex=True).map(_DX),
+            "diagnosis": _states(merge["dx"], {}),
             "phase": merge["phase"],
             "mmse": numbers(merge["mmse"], high=30),
             "field_strength_t": numbers(merge["field"].astype("str").str.extract(r"([\d.]+)")[0], low=0.01, high=12),
@@ -296,29 +212,58 @@ def _merge_visits(merge: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
         }
     )
     frame["months"] = _months_by_date(frame, baselines)
-    return frame.dropna(subset=["subject", "months"]).groupby(["subject", "months"], as_index=False).first()
+    return frame
 
 
-def _dxsum_visits(told: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
-    """DXSUM's rows as visits, whichever of its three codings a row uses; baseline before screening."""
-    code = told["code"].where(told["code"].notna(), told["raw"])
-    diagnosis = numbers(told["diagnosis"]).map(_DIAGNOSIS)
-    for name, coding in (("dxchange", _DXCHANGE), ("dxcurren", _DXCURREN)):
-        other = numbers(told[name]).map(coding)
-        diagnosis = diagnosis.astype(object).where(diagnosis.notna(), other)
+def _states(values: pd.Series, coding: dict[int, str]) -> pd.Series:
+    """CN, MCI, AD from a code, or from words of which the last names the state arrived at (`NL to MCI`)."""
+    words = values.astype("str").str.lower().str.replace(r"^.*(?: to |: )", "", regex=True).str.strip().map(_DX)
+    coded = numbers(values).map(coding).astype(object)
+    return coded.where(coded.notna(), words.astype(object))
+
+
+def _dxsum_visits(
+    told: pd.DataFrame, baselines: pd.DataFrame, merged: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """DXSUM's rows as visits, baseline before screening before what has no code of its own; and notes on them."""
+    code = _codes(told)
+    states = pd.DataFrame({name: _states(told[name], coding) for name, coding in _CODINGS.items()})
     frame = pd.DataFrame(
         {
-            "subject": numbers(told["rid"]),
+            "subject": told["subject"],
             "date": dates(told["date"]),
             "months": _months(code),
-            "diagnosis": diagnosis,
+            "diagnosis": states.bfill(axis=1).iloc[:, 0] if len(states) else None,
             "phase": told["phase"],
         }
     )
+    order = code.str.lower().map(_FIRST_VISIT).fillna(0).where(frame["months"].notna(), 3)
+    frame["months"] = frame["months"].fillna(_months_of_same_week(frame, merged))
     frame["months"] = _months_by_date(frame, baselines)
-    frame = frame.assign(screening=code.astype("str").str.lower() == "sc").sort_values("screening", kind="stable")
-    frame = frame.drop(columns="screening").dropna(subset=["subject", "months"])
-    return frame.groupby(["subject", "months"], as_index=False).first()
+    split = states.nunique(axis=1) > 1
+    words = states[split].apply(lambda row: ", ".join(f"{n.upper()} {v}" for n, v in row.dropna().items()), axis=1)
+    notes = frame.loc[split, ["subject", "months"]].assign(note="DXSUM disagrees with itself: " + words.astype("str"))
+    frame = frame.loc[order.sort_values(kind="stable").index]
+    visits, twice = _one_per_month(frame, "DXSUM")
+    return visits, pd.concat([notes.dropna(subset=["subject", "months"]), twice], ignore_index=True)
+
+
+def _months_of_same_week(frame: pd.DataFrame, merged: pd.DataFrame) -> pd.Series:
+    """Months of the ADNIMERGE visit within a week of a row, missing where there is none."""
+    rows = frame[["subject", "date"]].dropna().sort_values("date").reset_index(names="row")
+    known = merged[["subject", "date", "months"]].dropna().sort_values("date")
+    if rows.empty or known.empty:
+        return pd.Series(float("nan"), index=frame.index)
+    week = pd.Timedelta(days=_SAME_VISIT_DAYS)
+    near = pd.merge_asof(rows, known, on="date", by="subject", direction="nearest", tolerance=week)
+    return near.set_index("row")["months"].reindex(frame.index)
+
+
+def ages_on(days: pd.Series, subjects: pd.Series, baselines: pd.DataFrame) -> pd.Series:
+    """Age in years on a day: at baseline plus the time since, or else since the birth by PTDEMOG."""
+    facts = baselines.reindex(subjects).set_axis(days.index)
+    age = facts["age"] + (days - facts["baseline"]).dt.days / YEAR_DAYS
+    return age.fillna((days - facts["birth"]).dt.days / YEAR_DAYS)
 
 
 def _with_ages(visits: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
@@ -326,17 +271,13 @@ def _with_ages(visits: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
     facts = baselines.reindex(visits["subject"]).reset_index(drop=True)
     nominal = facts["baseline"] + pd.to_timedelta((visits["months"] * MONTH_DAYS).round(), unit="D")
     visits["date"] = visits["date"].fillna(nominal).astype("datetime64[ns]")
-    visits["age_years"] = facts["age"] + (visits["date"] - facts["baseline"]).dt.days / YEAR_DAYS
+    visits["age_years"] = ages_on(visits["date"], visits["subject"], baselines)
     return visits.assign(sex=facts["sex"], site=facts["site"], apoe4=facts["apoe4"])
 
 
 def _cdr(table: pd.DataFrame) -> pd.DataFrame:
     """Global CDR by subject and month."""
     frame = pd.DataFrame(
-        {
-            "subject": numbers(table["rid"]),
-            "months": _months(table["code"]),
-            "cdr_global": numbers(table["cdr"], high=3),
-        }
+        {"subject": table["subject"], "months": _months(table["code"]), "cdr_global": numbers(table["cdr"], high=3)}
     )
     return frame.dropna().groupby(["subject", "months"], as_index=False).first()

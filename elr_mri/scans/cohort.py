@@ -22,6 +22,7 @@ REASONS = {
     "not-t1": "not a T1-weighted scan (another sequence, a mask, or without distortion correction)",
     "unsupported-format": "an image format that is not read (only NIfTI and DICOM are)",
     "no-image-id": "the file name carries no image id and subject id",
+    "conflicting-ids": "folder, file name and image list name different subjects",
     "mixed-dicom-folder": "one folder holds the DICOM files of several images",
     "unreadable-archive": "the zip cannot be opened",
     "no-nifti-in-archive": "the zip holds no NIfTI image",

@@ -117,7 +117,7 @@ def numbers(values: pd.Series, *, low: float = 0.0, high: float = float("inf")) 
 
 def dates(values: pd.Series) -> pd.Series:
     """Text as dates: ISO (also with a time behind it) or month/day/year; anything else becomes missing."""
-    text = values.astype("str").str.slice(0, 10).str.strip()
+    text = values.astype("str").str.strip().str.extract(r"^([^\sT]+)")[0]
     out = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce")
     for style in ("%m/%d/%Y", "%m/%d/%y"):
         out = out.fillna(pd.to_datetime(text, format=style, errors="coerce"))

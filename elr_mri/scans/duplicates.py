@@ -43,7 +43,7 @@ def _parts(image_path: str) -> list[str]:
     """The files of an image: itself, or what a DICOM folder holds."""
     on_disk, member = split_member(image_path)
     if member is None and on_disk.is_dir():
-        return sorted(str(part) for part in on_disk.iterdir() if part.is_file())
+        return sorted(str(part) for part in on_disk.rglob("*") if part.is_file())
     return [image_path]
 
 

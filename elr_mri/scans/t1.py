@@ -12,12 +12,12 @@ import re
 _T1 = re.compile(r"mp[ _-]?rage|\bmpr\b|\bmt1\b|\b(ax|sag|cor)?t1|spgr|bravo|\btfe\b|mdeft")
 _NOT_T1 = re.compile(
     r"\bt2|flair|\bpd\b|dti|dwi|diffusion|\badc\b|\bswi\b|\bgre\b|asl\b|bold|\bfmri|\brest|localizer|localiser|scout|survey"
-    r"|calibration|\bcal\b|field ?map|\btof\b|angio|\bmra\b|\bmrv\b|perfusion|\bmask|harp|muse|midas|\bseg|reformat"
+    r"|calibration|\bcal\b|field ?map|\btof\b|angio|\bmra\b|\bmrv\b|perfusion|mask|harp|muse|midas|\bseg|reformat"
     r"|mpr range|collapsed|\bmip\b|hippocamp|phantom|probabil|jacobian|\broi"
 )
 _CONTRAST = re.compile(r"\bgad|\bgd\b|contrast|post|\+ ?c\b")
 _FLAT = re.compile(r"\b(2d|se|fse|tse)\b")
-_REPEAT = re.compile(r"\b(mpr ?-?r|repeat|rpt|rep)\b")
+_REPEAT = re.compile(r"\b(mpr ?-?r|rpt|rep)\b|repeat")
 _ACCELERATED = re.compile(r"accel|grappa|sense|\bp2\b|\bipat")
 _UNCORRECTED = re.compile(r"\bnd\b")
 
@@ -31,6 +31,11 @@ def is_t1(description: str) -> bool:
     """Whether a series is a T1-weighted head scan, and neither a mask, a map nor a reformatted slab made from one."""
     text = plain(description)
     return bool(_T1.search(text)) and not _NOT_T1.search(text) and not is_uncorrected(description)
+
+
+def is_derived(text: str) -> bool:
+    """Whether a name tells of something else than a T1 scan, such as a mask that lies in the scan's own folder."""
+    return bool(_NOT_T1.search(plain(text)))
 
 
 def is_uncorrected(description: str) -> bool:

@@ -39,6 +39,7 @@ def match_visits(images: pd.DataFrame, visits: pd.DataFrame, *, max_days: int, c
     )
     days = visits["date"].to_numpy().astype("datetime64[D]").astype(int)
     told = visits["diagnosis"].notna().to_numpy()
+    blank = ~told & (visits["reason"] == "no-diagnosis").to_numpy()  # another diagnosis is none to replace
     rows_of = visits.groupby("subject").indices
     nearest, carried = np.full(len(images), -1), np.full(len(images), -1)
     for i, (subject, date) in enumerate(zip(images["subject"], images["date"], strict=True)):
@@ -51,7 +52,7 @@ def match_visits(images: pd.DataFrame, visits: pd.DataFrame, *, max_days: int, c
             continue
         nearest[i] = rows[best]
         earlier = rows[(gap >= 0) & (gap <= carry_forward_days) & told[rows]]
-        if not told[nearest[i]] and carry_forward_days and len(earlier):
+        if blank[nearest[i]] and carry_forward_days and len(earlier):
             carried[i] = earlier[-1]
     return _with_visit(images, visits, nearest, carried)
 
@@ -66,7 +67,19 @@ def _with_visit(images: pd.DataFrame, visits: pd.DataFrame, nearest: np.ndarray,
     source = handed["diagnosis"].reindex(np.where(carried >= 0, carried, nearest)).reset_index(drop=True)
     taken["diagnosis"] = source.where(source.notna(), None)
     images = pd.concat([images.drop(columns=[c for c in taken.columns if c in images.columns]), taken], axis=1)
+    origin = handed[["visit_date", "months"]].reindex(carried).reset_index(drop=True)
+    images["carried_months"], images["carried_days"] = origin["months"], (images["date"] - origin["visit_date"]).dt.days
     images.loc[carried >= 0, "detail"] = "diagnosis carried forward from an earlier visit"
     for reason, rows in taken.loc[taken["diagnosis"].isna()].groupby("visit_reason").groups.items():
         mark(images, images.index.isin(rows), reason)
     return images
+
+
+def carried_notes(images: pd.DataFrame) -> pd.DataFrame:
+    """A note for every kept scan whose diagnosis is that of an earlier visit: subject, months, note."""
+    kept = images[images["reason"].isna() & images["carried_months"].notna()]
+    words = [
+        f"{dx} carried forward from month {month:g}, {days:g} days before the scan"
+        for dx, month, days in zip(kept["diagnosis"], kept["carried_months"], kept["carried_days"], strict=True)
+    ]
+    return kept[["subject", "months"]].assign(note=pd.Series(words, index=kept.index, dtype="str"))

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elr_mri.errors import BadInput
-from elr_mri.scans.adni_tables import read_clinic, tables_named
+from elr_mri.scans.adni_columns import tables_named
+from elr_mri.scans.adni_tables import read_clinic
 
 
 def test_age_and_diagnosis_are_those_at_the_scan(adni, run):
