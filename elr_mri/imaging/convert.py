@@ -1,6 +1,6 @@
 """Native scans to RAS+ NIfTI: orientation and header questions are settled here, once.
 
-Reads NIfTI, MGZ, an image inside a zip (`archive.zip!member`) and DICOM folders (by dcm2niix). A scan that cannot be
+Reads NIfTI, MGZ and DICOM folders, also inside a zip (`unpack.py`). A scan that cannot be
 used is a result: status `fail` and the reason.
 """
 
@@ -8,12 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import shutil
-import subprocess
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -22,26 +16,14 @@ import numpy as np
 from elr_mri.config import Convert
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging.transforms import read_affine
+from elr_mri.imaging.unpack import UNREADABLE, Unusable, local_file
 from elr_mri.provenance import atomic, digest_json, is_current, read_json, record, write_json
-from elr_mri.scans.imagepath import MNI_SPACES, READ_ERRORS, space_of, split_member
+from elr_mri.scans.imagepath import MAX_BYTES, MNI_SPACES, space_of, split_member
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["convert"]
-#: No head scan is larger: 2^28 voxels are 645 a side; in 8 bytes each, 2 GiB.
-MAX_VOXELS, MAX_BYTES = 1 << 28, 2 << 30
-SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
-
-#: What readers raise on a broken file (seen on truncated, mislabelled and empty files).
-UNREADABLE = (
-    *READ_ERRORS,
-    ValueError,
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
-)
-
-
-class Unusable(ValueError):
-    """A scan that this pipeline cannot use; the message is the reason in its status."""
+#: No head scan is larger: 2^28 voxels are 645 a side.
+MAX_VOXELS = 1 << 28
 
 
 def convert(scans_path: Path | str, batch: str, batches: int, settings: Convert, out_dir: Path | str) -> None:
@@ -61,7 +43,7 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
     Parameters
     ----------
     source : str
-        A NIfTI or MGZ file, a DICOM folder, or `archive.zip!member`.
+        A NIfTI or MGZ file, a DICOM folder, `archive.zip!member` or `archive.zip!folder/` (DICOM).
 
     Returns
     -------
@@ -173,60 +155,6 @@ def digest_array(volume: np.ndarray) -> str:
     """SHA-256 of shape and values (little-endian float32, C order): equal for equal canonical arrays."""
     content = np.ascontiguousarray(volume, dtype="<f4")
     return hashlib.sha256(str(content.shape).encode() + content.tobytes()).hexdigest()
-
-
-@contextmanager
-def local_file(source: str, work_dir: Path) -> Iterator[Path]:
-    """A readable image file for `source`; what had to be unpacked disappears when the block ends."""
-    path, member = split_member(source)
-    if not path.exists():
-        raise Unusable("no such file")
-    if member is None and path.is_file():
-        if path.suffix.lower() in (".dcm", ".ima"):
-            raise Unusable("one DICOM file; name the folder that holds the whole series")
-        yield path
-        return
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=work_dir) as scratch:
-        yield _dicom(path, Path(scratch)) if member is None else _unzip(path, member, Path(scratch))
-
-
-def _unzip(archive: Path, member: str, scratch: Path) -> Path:
-    """Stream one member of a zip into `scratch`, under a name of ours, so that it cannot land elsewhere."""
-    suffix = next((s for s in SUFFIXES if member.lower().endswith(s)), None)
-    if suffix is None:
-        raise Unusable(f"{member} is no NIfTI or MGZ file")
-    target = scratch / f"scan{suffix}"
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            if (n_bytes := opened.getinfo(member).file_size) > MAX_BYTES:  # a member never yields more than it declares
-                raise Unusable(
-                    f"{n_bytes / 2**30:.1f} GiB in the archive; no head scan has more than {MAX_BYTES >> 30}"
-                )
-            with opened.open(member) as stream, open(target, "wb") as file:
-                shutil.copyfileobj(stream, file, length=1 << 20)
-    except UNREADABLE as problem:
-        raise Unusable(f"unreadable in the archive: {' '.join(str(problem).split())[:160]}") from problem
-    return target
-
-
-def _dicom(folder: Path, scratch: Path) -> Path:
-    """Convert a DICOM folder with dcm2niix; of several series the one with most voxels is the scan."""
-    import dcm2niix  # carries the binary
-
-    options = ["-b", "n", "-z", "n", "-m", "y", "-x", "n", "-f", "scan"]
-    done = subprocess.run(
-        [dcm2niix.bin, *options, "-o", str(scratch), str(folder.absolute())],  # so that `-x` is no option
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = [path for path in sorted(scratch.glob("*.nii")) if not path.stem.endswith("_Eq")]
-    straightened = sorted(scratch.glob("*_Eq*.nii"))
-    if not found:
-        lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-        raise Unusable(f"dcm2niix made no image: {lines[-1][:160]}")
-    return max(straightened or found, key=lambda path: path.stat().st_size)
 
 
 def _fingerprint(source: str) -> str:

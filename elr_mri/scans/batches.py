@@ -42,7 +42,7 @@ def rows_by_batch(table: str, n_batches: int, *, modified_ns: int) -> dict[str, 
 def image_stamp(image_path: str) -> tuple[int, int]:
     """Size in bytes and modification time in ns of an image (of its archive, of a folder's files together); zeros if absent."""
     path = Path(image_path.partition(".zip!")[0] + ".zip" if ".zip!" in image_path else image_path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     found = [file.stat() for file in files if file.is_file()]
     return sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
 

@@ -1,19 +1,79 @@
-"""Where an image lies: a file, a DICOM folder, or `archive.zip!member` for an image inside a zip."""
+"""Where an image lies: a file, a DICOM folder, or inside a zip `archive.zip!member` or, for DICOM, `archive.zip!folder/`
+(`archive.zip!./` where they lie at its top).
+
+A zip is opened where it is. What a member may be is decided here, once, for listing and for unpacking: deflated or
+stored, without a password, and not larger than an image can be.
+"""
 
 from __future__ import annotations
 
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import repeat
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 _IN_ZIP = re.compile(r"(.+?\.zip)!(.+)", re.I | re.S)
 
-#: What opening or reading a broken file or archive raises.
-READ_ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
+#: What opening or reading a broken file or archive raises (`struct.error` from a directory cut short is a ValueError).
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+)
+
+#: No head scan is larger: 645 voxels a side in double precision have 2 GiB.
+MAX_BYTES = 2**31
+
+#: Deflate reaches 1,000 to 1 on zeros. A defaced or brain-extracted image stays below 100 to 1.
+MAX_RATIO = 200
+_SMALL_BYTES = 2**24
+
+#: Endings of what lies beside DICOM files; DICOM files themselves often end in their number only.
+NO_SLICE = frozenset(
+    [
+        ".json",
+        ".txt",
+        ".nii",
+        ".gz",
+        ".zip",
+        ".csv",
+        ".tsv",
+        ".xml",
+        ".pdf",
+        ".html",
+        ".htm",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".bval",
+        ".bvec",
+        ".md",
+        ".log",
+        ".mgz",
+        ".mgh",
+        ".img",
+        ".hdr",
+        ".mnc",
+        ".nrrd",
+        ".sql",
+        ".exe",
+        ".xlsx",
+        ".docx",
+        ".tar",
+        ".md5",
+        ".ini",
+        ".inf",
+    ]
+)
 
 
 #: Spaces, as BIDS names them, that are the MNI152 (ICBM) space in mm: a scan that was laid there is not registered again.
@@ -49,22 +109,69 @@ def split_member(image_path: str) -> tuple[Path, str | None]:
     return (Path(match[1]), match[2]) if match else (Path(image_path), None)
 
 
+def is_slice(name: str) -> bool:
+    """Whether a file may, by its name, be one of the DICOM files of its folder."""
+    return PurePosixPath(name).suffix.lower() not in NO_SLICE and not name.startswith(".") and name != "DICOMDIR"
+
+
+def unreadable(info: zipfile.ZipInfo) -> tuple[str, str] | None:
+    """Why a zip member is not read, as reason and detail; None where it can be."""
+    if info.flag_bits & 1:
+        return "encrypted-archive", ""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "unreadable-archive", f"compressed by method {info.compress_type}; only deflate (8) is read"
+    ratio = info.file_size / max(info.compress_size, 1)
+    if info.file_size > MAX_BYTES or (ratio > MAX_RATIO and info.file_size > _SMALL_BYTES):
+        return "oversized-member", f"{info.compress_size} bytes in the zip, {info.file_size} bytes unpacked"
+    return None
+
+
+def members(archive: zipfile.ZipFile, member: str) -> list[zipfile.ZipInfo]:
+    """The zip members that make an image: one file, or for `folder/` the DICOM files that lie directly in it."""
+    if not member.endswith("/"):
+        return [archive.getinfo(member)]
+    folder = "" if member == "./" else member
+    inside = [i for i in archive.infolist() if i.filename.startswith(folder) and not i.is_dir()]
+    names = [i.filename[len(folder) :] for i in inside]
+    found = [i for i, name in zip(inside, names, strict=True) if "/" not in name and is_slice(name)]
+    if not found:
+        raise KeyError(f"no DICOM files in {member}")
+    return sorted(found, key=lambda i: (i.filename, i.header_offset))
+
+
+def sizes(image_path: str) -> tuple[int, ...]:
+    """Uncompressed sizes of the files of an image."""
+    on_disk, member = split_member(image_path)
+    if member is None:
+        return tuple(part.stat().st_size for part in _files(on_disk))
+    with zipfile.ZipFile(on_disk) as archive:
+        return tuple(info.file_size for info in members(archive, member))
+
+
+def checksums(image_path: str) -> tuple[int, ...]:
+    """CRC-32 of each file of an image in a zip, from the zip's directory: nothing is unpacked for it."""
+    on_disk, member = split_member(image_path)
+    with zipfile.ZipFile(on_disk) as archive:
+        return tuple(info.CRC for info in members(archive, member or ""))
+
+
+@contextmanager
+def open_parts(image_path: str) -> Iterator[Iterator[BinaryIO]]:
+    """Open the files of an image one after the other, without unpacking anything to disk."""
+    on_disk, member = split_member(image_path)
+    if member is None:
+        yield map(Path.open, _files(on_disk), repeat("rb"))
+        return
+    with zipfile.ZipFile(on_disk) as archive:
+        yield (archive.open(info) for info in members(archive, member))
+
+
 @contextmanager
 def open_bytes(image_path: str) -> Iterator[BinaryIO]:
-    """Open a file or a zip member for reading, without unpacking anything to disk."""
-    on_disk, member = split_member(image_path)
-    if member is None:
-        with open(on_disk, "rb") as file:
-            yield file
-    else:
-        with zipfile.ZipFile(on_disk) as archive, archive.open(member) as file:
-            yield file
+    """Open an image for reading, of a DICOM series its first file, without unpacking anything to disk."""
+    with open_parts(image_path) as parts, next(parts) as file:
+        yield file
 
 
-def size_bytes(image_path: str) -> int:
-    """Uncompressed size of a file or zip member."""
-    on_disk, member = split_member(image_path)
-    if member is None:
-        return on_disk.stat().st_size
-    with zipfile.ZipFile(on_disk) as archive:
-        return archive.getinfo(member).file_size
+def _files(on_disk: Path) -> Sequence[Path]:
+    return sorted(p for p in on_disk.rglob("*") if p.is_file()) if on_disk.is_dir() else [on_disk]

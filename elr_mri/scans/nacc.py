@@ -1,29 +1,27 @@
 """A NACC download: the UDS and MRI tables, and the images in zips (mixed protocol), wherever they lie in the folder.
 
-A zip is one MRI session; it is listed, never unpacked, and an image in it is named `archive.zip!member`. Sessions that
-someone has unpacked are read as well. A session is found in the MRI table by its name (NACCMRFI: `mri3374.zip`, on disk
-also `mri3374ni.zip`; `NACC012345_<digits>.zip`), or else by the NACCID and date in it (`1234_NACC012345_20190101.zip`).
-SCAN, the standardised imaging since 2021, comes as an IDA-like tree with tables of its own (`scan_tables.py`); a download
-may hold either or both.
+A zip is one MRI session; it is listed, never unpacked (`archives.py`). Sessions that someone has unpacked are read as
+well. A session is found in the MRI table by its name (NACCMRFI: `mri3374.zip`, on disk also `mri3374ni.zip`;
+`NACC012345_<digits>.zip`), or else by the NACCID and date in it (`1234_NACC012345_20190101.zip`). SCAN, the standardised
+imaging since 2021, comes as an IDA-like tree with tables of its own (`scan_tables.py`); a download may hold either or both.
 
-Which series of a session is kept: a T1-weighted one by the series description in the sidecar JSON or else the folder
-names; without contrast before with, 3-D before 2-D, nearest to the visit, the one that SCAN chose, first before repeat, then the
-largest. Series that SCAN's quality control refused are excluded.
+Which series of a visit is kept: a T1-weighted one by the series description in the sidecar JSON, in the DICOM header or
+else in the folder names; without contrast before with, 3-D before 2-D, nearest to the visit, the one that SCAN chose,
+first before repeat, NIfTI before DICOM, then the largest. Series that SCAN's quality control refused are excluded.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from elr_mri.config import Cohort, Ingest
 from elr_mri.scans import t1
+from elr_mri.scans.archives import in_zip
 from elr_mri.scans.cohort import (
     Found,
     blank_images,
@@ -35,18 +33,13 @@ from elr_mri.scans.cohort import (
     subject_id,
 )
 from elr_mri.scans.download import files_under
-from elr_mri.scans.imagepath import READ_ERRORS
 from elr_mri.scans.nacc_tables import SESSION, archive_stem, freezes, newest, read_sessions, read_visits
-from elr_mri.scans.scan_tables import read_scan_sessions, read_series, scan_tables
+from elr_mri.scans.scan_tables import grades, read_scan_sessions, read_series, scan_tables
+from elr_mri.scans.series import IDA_DAY, Series, unpacked
 from elr_mri.scans.visits import YEAR_DAYS, match_visits
 
-_NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
-_NACCID = re.compile(r"NACC\d{6}", re.I)
-_DAY = re.compile(r"((?:19|20)\d{2}-\d{2}-\d{2})(_\d{2}_\d{2}_\d{2}.*)?")
-_DATED = re.compile(r"(nacc\d{6}).*?_((?:19|20)\d{6})(?:\D|$)", re.I)
-
-#: A sidecar larger than this is not a sidecar.
-_MAX_JSON_BYTES = 2**20
+_NACCID = r"NACC[0-9]{6}"
+_DATED = re.compile(r"(nacc\d{6}).*?_((?:19|20)\d{6})(?:\D|$)", re.I | re.A)
 
 
 def read(cohort: Cohort, settings: Ingest) -> Found:
@@ -57,7 +50,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
     if not any(scan.values()) or freezes(files, mri=True):  # a download may hold SCAN alone
         used.append(newest(files, mri=True, where=cohort.path))
     visits, sessions = read_visits(uds, settings), _sessions(files, scan)
-    visits = visits[visits["subject"].astype("str").str.fullmatch(_NACCID.pattern).astype(bool)].reset_index(drop=True)
+    visits = visits[visits["subject"].astype("str").str.fullmatch(_NACCID).astype(bool)].reset_index(drop=True)
     images = list_images(files, root=Path(cohort.path))
     refuse_empty(images, where=cohort.path)
     images = _with_session(images, sessions)
@@ -69,7 +62,9 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
     images["subject_id"] = [_subject(s) if isinstance(s, str) else None for s in images["subject"]]
     images["session_id"] = [session_id(m) if m == m else None for m in images["months"]]
     images["rank_days"] = (images["date"] - images["visit_date"]).dt.days.abs()
-    keep_one_per_visit(images, ["rank_contrast", "rank_flat", "rank_days", "rank_chosen", "rank_repeat", "rank_bytes"])
+    keep_one_per_visit(
+        images, ["rank_contrast", "rank_flat", "rank_days", "rank_chosen", "rank_repeat", "rank_dicom", "rank_bytes"]
+    )
     named = visits.assign(subject_id=visits["subject"].map(_subject))
     return Found(images, named, no_notes(), tuple(used))
 
@@ -83,102 +78,64 @@ def _sessions(files: Sequence[Path], scan: dict[str, list[Path]]) -> pd.DataFram
 
 
 def _grade(images: pd.DataFrame, tables: Sequence[Path]) -> None:
-    """Exclude series that SCAN's own quality control refused, and rank the one that it chose first, in place."""
-    images["rank_chosen"] = 1
-    if not tables:
-        return
-    graded = {(s.subject, s.date, s.name): s for s in read_series(tables[0]).itertuples(index=False)}
-    keys = zip(images["subject"], images["date"], images["scan_protocol"], strict=True)
-    found = [
-        graded.get((subject, day, t1.plain(name))) if isinstance(name, str) else None for subject, day, name in keys
-    ]
-    mark(images, [one is not None and one.failed for one in found], "failed-series-qc")
-    images["rank_chosen"] = [0 if one is not None and one.chosen else 1 for one in found]
+    """Exclude series that SCAN's own quality control refused, rank the one that it chose first, in place.
+
+    Field strength and manufacturer come from the same rows where no other table has told them.
+    """
+    graded = grades(images, read_series(tables[0])) if tables else grades(images, None)
+    mark(images, graded["failed"].notna(), "failed-series-qc", graded["failed"])
+    images["rank_chosen"] = 1 - graded["chosen"].astype(int)
+    for name in ("field_strength_t", "manufacturer"):
+        images[name] = images[name].where(images[name].notna(), graded[name])
 
 
 def list_images(files: Sequence[Path], *, root: Path) -> pd.DataFrame:
-    """One row per NIfTI series in a zip or an unpacked session, per DICOM folder, and per zip that holds none.
+    """One row per NIfTI or DICOM series in a zip or an unpacked session, and one per zip that holds none.
 
-    Columns: image_path, session (what the archive or folder is called), description, bytes, reason, detail.
+    Columns: image_path, image_uid, sessions (what the archive and its folders are called), description, scan_subject,
+    scan_protocol, scan_day (of an image in SCAN's tree), rank_*, reason, detail.
     """
-    rows, series = [], {}
-    for path in files:
-        if path.suffix.lower() in (".dcm", ".ima"):
-            series.setdefault(path.parent, path)
-        elif path.suffix.lower() == ".zip":
-            rows += _in_zip(path)
-        elif _NIFTI.fullmatch(path.name):
-            sidecar = Path(re.sub(r"\.nii(\.gz)?$", ".json", str(path), flags=re.I))
-            raw = sidecar.read_bytes() if sidecar.is_file() and sidecar.stat().st_size <= _MAX_JSON_BYTES else b""
-            folders = path.relative_to(root).parts[:-1]
-            rows.append(_row(str(path), path.stat().st_size, folders, path.name, raw))
-    for folder, path in series.items():
-        parts = path.relative_to(root).parts[:-1]
-        rows.append(_row(str(folder), sum(p.stat().st_size for p in folder.iterdir()), parts, "", b""))
-    images = blank_images(rows)
+    zips = [path for path in files if path.suffix.lower() == ".zip"]
+    found = [one for path in zips for one in in_zip(path)] + unpacked(files, root=root)
+    images = blank_images([_row(one) for one in found])
+    mark(images, [one.is_nameless for one in found], "unknown-series", images["description"])
     mark(images, ~images["description"].astype("str").map(t1.is_t1).astype(bool), "not-t1", images["description"])
     return images
 
 
-def _in_zip(path: Path) -> list[dict]:
-    """The NIfTI members of one archive, from its directory; only small JSON sidecars are opened."""
-    found = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-            for name, info in members.items():
-                inner = PurePosixPath(name)
-                if not _NIFTI.fullmatch(inner.name) or inner.name.startswith("._") or "__MACOSX" in inner.parts:
-                    continue
-                sidecar = members.get(re.sub(r"\.nii(\.gz)?$", ".json", name, flags=re.I))
-                raw = archive.read(sidecar) if sidecar and sidecar.file_size <= _MAX_JSON_BYTES else b""
-                found.append((name, inner, info.file_size, raw))
-    except READ_ERRORS as problem:
-        return [_row(str(path), 0, (path.name,), "", b"") | {"reason": "unreadable-archive", "detail": str(problem)}]
-    rows = [_row(f"{path}!{n}", size, (path.name, *p.parts[:-1]), p.name, raw) for n, p, size, raw in found]
-    for row, (name, inner, _, _) in zip(rows, found, strict=True):
-        if inner.is_absolute() or ".." in inner.parts or "\\" in name:
-            row["reason"] = "unsafe-path"
-    return rows or [_row(str(path), 0, (path.name,), "", b"") | {"reason": "no-nifti-in-archive"}]
-
-
-def _row(image_path: str, size: int, folders: Sequence[str], name: str, raw: bytes) -> dict:
-    """One series: what its folders, its name and its sidecar tell."""
-    told = _sidecar_text(raw)
-    description = told or " / ".join([*folders[1:], re.sub(r"\.nii(\.gz)?$", "", name, flags=re.I)])
-    contrast, flat, repeat = t1.series_rank(description)
-    subject, protocol, day = _in_scan_tree(folders)
+def _row(one: Series) -> dict:
+    """One series as a row: what its place, its name and its sidecar or header tell."""
+    contrast, flat, repeat = t1.series_rank(one.description)
+    subject, protocol, day = _in_scan_tree(one.folders)
     return {
         "scan_subject": subject,
         "scan_protocol": protocol,
         "scan_day": day,
-        "image_path": image_path,
-        "sessions": [archive_stem(part) for part in folders],
-        "description": description,
+        "image_path": one.image_path,
+        "image_uid": one.uid,
+        "sessions": [archive_stem(part) for part in one.folders],
+        "name": one.name,
+        "description": one.description,
         "rank_contrast": contrast,
         "rank_flat": flat,
         "rank_repeat": repeat,
-        "rank_bytes": -float(size),
+        "rank_dicom": int(one.is_dicom),
+        "rank_bytes": -float(one.size),
+        "reason": one.reason,
+        "detail": one.detail,
     }
 
 
 def _in_scan_tree(folders: Sequence[str]) -> tuple[str | None, str | None, str | None]:
-    """NACCID, protocol and day of an image in SCAN's tree (`NACC012345/<protocol>/<day>/<image id>`), else blanks."""
-    for k in range(len(folders) - 2):
-        if _NACCID.fullmatch(folders[k]) and (day := _DAY.fullmatch(folders[k + 2])):
-            return folders[k].upper(), folders[k + 1], day[1]
-    return None, None, None
+    """NACCID, protocol and day of an image in SCAN's tree (`NACC012345/…/<protocol>/<day>/<image id>`), else blanks.
 
-
-def _sidecar_text(raw: bytes) -> str:
-    """Series description and acquisition type from a dcm2niix sidecar, empty if it tells none."""
-    try:
-        told = json.loads(raw) if raw else {}
-    except ValueError:
-        return ""
-    if not isinstance(told, dict) or not told.get("SeriesDescription"):
-        return ""
-    return f"{told['SeriesDescription']} {told.get('MRAcquisitionType', '')}".strip()
+    Some put a visit and a modality between person and protocol (`NACC012345/v1/T1/MPRAGE/…`).
+    """
+    day = next((k for k in range(len(folders) - 1, 1, -1) if IDA_DAY.fullmatch(folders[k])), None)
+    person = next((f for f in reversed(folders[: (day or 1) - 1]) if re.fullmatch(_NACCID, f, re.I)), None)
+    if day is None or person is None:
+        return None, None, None
+    return person.upper(), folders[day - 1], folders[day][:10]
 
 
 def _with_session(images: pd.DataFrame, sessions: pd.DataFrame) -> pd.DataFrame:
@@ -201,11 +158,11 @@ def _with_session(images: pd.DataFrame, sessions: pd.DataFrame) -> pd.DataFrame:
         rows[k] = hits[0] if hits else -1
     mark(images, (rows < 0) & images["scan_subject"].isna(), "no-table-row")
     told = sessions.reindex(rows).drop(columns="archive").reset_index(drop=True)
-    kept = images.drop(columns=["sessions", *(c for c in told.columns if c in images.columns)])
+    kept = images.drop(columns=[c for c in told.columns if c in images.columns])
     images = pd.concat([kept, told], axis=1)
     images["subject"] = images["subject"].where(images["subject"].notna(), images["scan_subject"])
     images["date"] = pd.to_datetime(images["date"]).fillna(pd.to_datetime(images["scan_day"], errors="coerce"))
-    known = images["subject"].astype("str").str.fullmatch(_NACCID.pattern).fillna(False).astype(bool)
+    known = images["subject"].astype("str").str.fullmatch(_NACCID).fillna(False).astype(bool)
     mark(images, ~known, "no-table-row")
     images["subject"] = images["subject"].astype(object).where(known, None)
     return images

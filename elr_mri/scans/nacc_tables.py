@@ -1,7 +1,8 @@
 """NACC's tables: UDS visits with their diagnosis, and MRI sessions.
 
 Codes follow NACC's Researchers' Data Dictionaries (UDS; Imaging Data). −4, 8, 9, 88, 99, 888, 995–998, 8888 and
-their decimals are missing codes; they are caught by range, volumes by their repeated digit. Files are
+their decimals are missing codes; they are caught by range, volumes by their repeated digit. UDS 4 forms ask for
+BIRTHSEX where earlier ones ask for SEX. Files are
 `investigator_*` or, with the same columns, `commercial_*`; column order and case differ between freezes.
 """
 
@@ -36,6 +37,7 @@ _UDS = {
         "visitday",
         "naccage",
         "sex",
+        "birthsex",
         "naccudsd",
         "naccalzd",
         "naccalzp",
@@ -118,7 +120,7 @@ def read_visits(path: Path, settings: Ingest) -> pd.DataFrame:
             "subject": uds["naccid"].str.upper(),
             "date": _day(uds["visityr"], uds["visitmo"], uds["visitday"]),
             "age_years": numbers(uds["naccage"], low=18, high=120),
-            "sex": numbers(uds["sex"]).map({1: "M", 2: "F"}),
+            "sex": numbers(uds["sex"].fillna(uds["birthsex"])).map({1: "M", 2: "F"}),
             "site": uds["naccadc"],
             "mmse": numbers(uds["naccmmse"], high=30),
             "cdr_global": numbers(uds["cdrglob"], high=3),
@@ -184,11 +186,15 @@ def archive_stem(name: str) -> str:
     return re.sub(r"(?<=\d)[_-]?ni$", "", stem)
 
 
-def _mm3(values: pd.Series) -> pd.Series:
-    """NACC's cm³ as mm³; 8.8888, 88.8888, 888.8888, 9.999 … (one digit throughout) are missing codes."""
+def is_missing_code(values: pd.Series) -> pd.Series:
+    """Whether a volume is one of 8.8888, 88.8888, 888.8888, 9.999 …: one digit throughout, three times or more."""
     digits = values.astype("str").str.replace(".", "", regex=False)
-    coded = digits.str.fullmatch(r"8{3,}0*|9{3,}0*").fillna(False).astype(bool)
-    return numbers(values).mask(coded | (numbers(values) == 0)) * 1000.0
+    return digits.str.fullmatch(r"8{3,}0*|9{3,}0*").fillna(False).astype(bool)
+
+
+def _mm3(values: pd.Series) -> pd.Series:
+    """NACC's cm³ as mm³, missing codes and 0 blank."""
+    return numbers(values).mask(is_missing_code(values) | (numbers(values) == 0)) * 1000.0
 
 
 def _day(year: pd.Series, month: pd.Series, day: pd.Series) -> pd.Series:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from elr_mri.config import Convert
-from elr_mri.imaging import convert
+from elr_mri.imaging import convert, unpack
 from elr_mri.imaging.convert import convert_scan
+from elr_mri.scans import imagepath
 
 DATA = os.environ.get("ELR_MRI_TEST_DATA")
 
@@ -131,13 +132,14 @@ def test_broken_archives(fault: str, tmp_path: Path) -> None:
 
 def test_bombs_are_refused_before_they_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A zip member and a gzip stream of far more bytes than any scan; the limit is lowered, not 2 GiB written."""
-    monkeypatch.setattr(convert, "MAX_BYTES", 1 << 16)
+    for module in (convert, imagepath, unpack):
+        monkeypatch.setattr(module, "MAX_BYTES", 1 << 16)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("s/a.nii", good() + bytes(1 << 22))
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(good() + bytes(1 << 22)))
     for source in (Path(f"{tmp_path / 'a.zip'}!s/a.nii"), tmp_path / "a.nii.gz"):
         told = go(source, tmp_path)
-        assert told["status"] == "fail" and "GiB" in told["reason"]
+        assert told["status"] == "fail" and ("oversized" in told["reason"] or "GiB" in told["reason"])
 
 
 def test_encrypted_members_and_links_in_archives_fail(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""One series of a session: what its folders, its sidecar or its DICOM header tell of it.
+
+Only a bounded piece of a sidecar or a DICOM file is ever read, and of a header only which sequence it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from elr_mri.scans.imagepath import READ_ERRORS, is_slice
+
+NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
+UNSUPPORTED = re.compile(r".*\.(mgz|mgh|img|mnc|nrrd)(\.gz)?", re.I | re.S)
+
+#: A sidecar larger than this is not a sidecar; a DICOM file says within this what it is.
+MAX_TOLD_BYTES = 2**20
+HEAD_BYTES = 2**16
+
+#: The day's folder of an IDA tree (`2024-10-31_10_24_18.0`); the series description is the folder above it.
+IDA_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(_\d{2}_\d{2}_\d{2}.*)?", re.A)
+
+#: Folder and file names that tell no sequence: numbers and UIDs, `DICOM`, the session's own name.
+_NAMELESS = re.compile(
+    r"[\d._-]*|(dicoms?|nifti|nii|ni|im|img|image|scan|mr|mri)s?[\d._-]*|nacc\d{6}.*|mri\d+(ni)?|[0-9a-f.-]{16,}", re.I
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One image found.
+
+    Parameters
+    ----------
+    image_path : as in `imagepath`
+    folders : names of the archive and the folders that it lies in, outermost first
+    name : its own name without ending, empty for a DICOM series
+    size : bytes
+    told : what its sidecar or DICOM header calls it, empty where that tells nothing
+    is_dicom : whether a series of DICOM files
+    reason, detail : why it cannot be used; None where it can
+    uid : tells two images of one path apart
+    """
+
+    image_path: str
+    folders: Sequence[str]
+    name: str = ""
+    size: int = 0
+    told: str = ""
+    is_dicom: bool = False
+    reason: str | None = None
+    detail: str | None = None
+    uid: str | None = None
+
+    @property
+    def description(self) -> str:
+        """What the series is called: by sidecar or header, else by the IDA's folder, else by all of its folders."""
+        above = [self.folders[i - 1] for i, part in enumerate(self.folders) if i and IDA_DAY.fullmatch(part)]
+        return self.told or "".join(above[-1:]) or " / ".join([*self.folders[1:], self.name]).strip(" /")
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether nothing tells which sequence this is."""
+        return not self.told and all(_NAMELESS.fullmatch(part) for part in [*self.folders[1:], self.name])
+
+
+def stem(name: str) -> str:
+    """A NIfTI file's name without its ending."""
+    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.I)
+
+
+def sidecar_text(raw: bytes) -> str:
+    """Series description and acquisition type from a dcm2niix sidecar, empty if it tells none."""
+    try:
+        told = json.loads(raw) if raw else {}
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(told, Mapping):
+        return ""
+    return _sequence(*(told.get(key) for key in ("SeriesDescription", "ProtocolName", "MRAcquisitionType")))
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file begins as DICOM files do."""
+    return head[128:132] == b"DICM"
+
+
+def header_text(head: bytes) -> str:
+    """Series description and acquisition type from the first bytes of a DICOM file, empty if they tell none.
+
+    The elements are found by their tags (DICOM PS3.6: Series Description 0008,103E; Protocol Name 0018,1030; MR
+    Acquisition Type 0018,0023) in little-endian order, with or without a written value representation (PS3.5 7.1).
+    """
+    return _sequence(*(_element(head, *tag) for tag in ((0x0008, 0x103E), (0x0018, 0x1030), (0x0018, 0x0023))))
+
+
+def _element(head: bytes, group: int, element: int) -> str:
+    at = head.find(struct.pack("<HH", group, element), 132)
+    if at < 0 or at + 8 > len(head):
+        return ""
+    explicit = head[at + 4 : at + 6].isalpha()
+    (length,) = struct.unpack_from("<H" if explicit else "<I", head, at + (6 if explicit else 4))
+    text = head[at + 8 : at + 8 + length] if length <= 64 else b""
+    return text.decode("latin-1").strip(" \0")
+
+
+def _sequence(description: object, protocol: object, acquired: object) -> str:
+    """`MPRAGE 3D`; without a description the protocol's name stands in for it."""
+    named = next((text for text in (description, protocol) if isinstance(text, str) and text.strip()), "")
+    return f"{named} {acquired if isinstance(acquired, str) else ''}".strip() if named else ""
+
+
+def unpacked(files: Sequence[Path], *, root: Path) -> list[Series]:
+    """The series of unpacked sessions: NIfTI files, and folders of DICOM files (their files together are one image)."""
+    found, slices = [], {}
+    for path in files:
+        folders = path.relative_to(root).parts[:-1]
+        if NIFTI.fullmatch(path.name):
+            told = sidecar_text(_head(Path(stem(str(path)) + ".json"), MAX_TOLD_BYTES, whole=True))
+            found.append(Series(str(path), folders, stem(path.name), path.stat().st_size, told))
+        elif UNSUPPORTED.fullmatch(path.name):
+            found.append(Series(str(path), folders, path.name, reason="unsupported-format"))
+        elif is_slice(path.name):
+            slices.setdefault(path.parent, []).append(path)
+    for folder, parts in slices.items():
+        head = _head(parts[0], HEAD_BYTES)
+        if is_dicom(head) or parts[0].suffix.lower() in (".dcm", ".ima"):
+            size = sum(part.stat().st_size for part in parts)
+            folders = folder.relative_to(root).parts
+            found.append(Series(str(folder), folders, "", size, header_text(head), is_dicom=True))
+    return found
+
+
+def _head(path: Path, most: int, *, whole: bool = False) -> bytes:
+    """The first `most` bytes of a file, empty if it cannot be read or, where all of it is wanted, is larger."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(most + 1)
+    except READ_ERRORS:
+        return b""
+    return b"" if whole and len(raw) > most else raw[:most]
