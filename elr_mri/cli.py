@@ -107,9 +107,7 @@ def convert(scans: Scans, batch: Batch, output: Output, batches: Batches = 0, co
     run(scans, batch, batches, config.section(config.Convert, "convert", config_), output)
 
 
-@app.command(
-    epilog="Example: `elr-mri audit --scans scans.tsv --splits splits.tsv --converted results/imaging/convert --output audit.tsv`"
-)
+@app.command(epilog="Example: `elr-mri audit --scans scans.tsv --splits splits.tsv --converted DIR --output audit.tsv`")
 def audit(
     scans: Scans,
     splits: Splits,
@@ -158,7 +156,7 @@ def measure(
 
 
 @app.command(
-    epilog="Example: `elr-mri pack --scans scans.tsv --converted DIR --registered DIR --measured DIR --output results/imaging/pack`"
+    epilog="Example: `elr-mri pack --scans scans.tsv --converted DIR --registered DIR --measured DIR --output DIR`"
 )
 def pack(
     scans: Scans,
