@@ -7,10 +7,10 @@ library only: the workflow reads this while it parses.
 
 VERSIONS = {
     "phantom": 2,
-    "ingest": 5,
+    "ingest": 6,
     "split": 2,
     "demographics": 1,
-    "convert": 2,
+    "convert": 3,
     "audit": 1,
     "register": 1,
     "measure": 1,

@@ -99,9 +99,9 @@ def _of_copies(contents: Sequence[tuple[int, int]], *, is_last: bool) -> str | N
 
 
 def _is_hidden(name: str) -> bool:
-    """What a Mac adds to a zip."""
+    """What a Mac adds to a zip: `__MACOSX/` and files such as `._scan.nii`."""
     parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1].startswith(".")
+    return "__MACOSX" in parts or (parts[-1].startswith(".") and not parts[-1].startswith(".."))
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo | None, most: int, *, whole: bool = False) -> bytes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -128,15 +129,38 @@ def unreadable(info: zipfile.ZipInfo) -> tuple[str, str] | None:
 
 def members(archive: zipfile.ZipFile, member: str) -> list[zipfile.ZipInfo]:
     """The zip members that make an image: one file, or for `folder/` the DICOM files that lie directly in it."""
-    if not member.endswith("/"):
-        return [archive.getinfo(member)]
-    folder = "" if member == "./" else member
-    inside = [i for i in archive.infolist() if i.filename.startswith(folder) and not i.is_dir()]
-    names = [i.filename[len(folder) :] for i in inside]
-    found = [i for i, name in zip(inside, names, strict=True) if "/" not in name and is_slice(name)]
-    if not found:
-        raise KeyError(f"no DICOM files in {member}")
-    return sorted(found, key=lambda i: (i.filename, i.header_offset))
+    return _pick(_by_place(archive.infolist()), member)
+
+
+def _by_place(infos: Iterable[zipfile.ZipInfo]) -> dict[str, list[zipfile.ZipInfo]]:
+    """Members by their name, and possible DICOM files also by their folder (`./` is the top)."""
+    places: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in infos:
+        if info.is_dir():
+            continue
+        folder, _, name = info.filename.rpartition("/")
+        places[info.filename] = [info]  # of several members of one name only the last can be opened by it
+        if is_slice(name):
+            places.setdefault(f"{folder or '.'}/", []).append(info)
+    return places
+
+
+def _pick(places: dict[str, list[zipfile.ZipInfo]], member: str) -> list[zipfile.ZipInfo]:
+    if member not in places:
+        raise KeyError(f"the archive holds no {member}")
+    return sorted(places[member], key=lambda info: (info.filename, info.header_offset))
+
+
+@lru_cache(maxsize=8)
+def _directory(path: Path, size: int, changed_ns: int) -> dict[str, list[zipfile.ZipInfo]]:
+    """A zip's directory; kept for the next image, because an archive of a whole study takes seconds to open."""
+    with zipfile.ZipFile(path) as archive:
+        return _by_place(archive.infolist())
+
+
+def _members_of(path: Path, member: str) -> list[zipfile.ZipInfo]:
+    now = path.stat()
+    return _pick(_directory(path, now.st_size, now.st_mtime_ns), member)
 
 
 def sizes(image_path: str) -> tuple[int, ...]:
@@ -144,15 +168,13 @@ def sizes(image_path: str) -> tuple[int, ...]:
     on_disk, member = split_member(image_path)
     if member is None:
         return tuple(part.stat().st_size for part in _files(on_disk))
-    with zipfile.ZipFile(on_disk) as archive:
-        return tuple(info.file_size for info in members(archive, member))
+    return tuple(info.file_size for info in _members_of(on_disk, member))
 
 
 def checksums(image_path: str) -> tuple[int, ...]:
     """CRC-32 of each file of an image in a zip, from the zip's directory: nothing is unpacked for it."""
     on_disk, member = split_member(image_path)
-    with zipfile.ZipFile(on_disk) as archive:
-        return tuple(info.CRC for info in members(archive, member or ""))
+    return tuple(info.CRC for info in _members_of(on_disk, member or ""))
 
 
 @contextmanager

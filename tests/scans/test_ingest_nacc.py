@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import zipfile
 
+import pandas as pd
 import pytest
+from conftest import Nacc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from elr_mri.config import Cohort, Ingest
 from elr_mri.errors import BadInput
+from elr_mri.scans import duplicates
+from elr_mri.scans.ingest import ingest
 from elr_mri.scans.nacc_tables import archive_stem
 
 
@@ -170,3 +177,88 @@ def test_missing_tables_and_columns_are_named(nacc, run):
         del row["NACCUDSD"]
     with pytest.raises(BadInput, match="NACCUDSD"):
         run(("nacc", nacc.write()))
+
+
+def test_overlapping_releases_keep_one_image_of_each_scan(nacc, run):
+    """The same zip in two releases, and the same series in the zips of two sessions of one person."""
+    one(nacc).visit(12345, "2013-03-05", 1)
+    nacc.session(12345, "2013-03-06", "mri4000.zip")
+    nacc.archive("release2/mri3374ni.zip", {"SAG MPRAGE": b"t1 image"})
+    nacc.archive("mri4000.zip", {"SAG MPRAGE": b"t1 image"})
+    tables = run(("nacc", nacc.write()))
+    assert len(tables["scans"]) == 1
+    told = tables["exclusions"]["reason"].value_counts().to_dict()
+    assert told == {"not-t1": 2, "other-scan-of-visit": 1, "duplicate-image": 1}
+
+
+def test_images_of_one_size_are_told_apart_without_being_read(nacc, run, monkeypatch):
+    for k in (1, 2, 3):
+        nacc.visit(k, "2012-03-01", 1)
+        nacc.session(k, "2012-03-11", f"mri{k}.zip")
+        nacc.archive(f"mri{k}.zip", {"T1": b"%d" % k * 100_000})
+    monkeypatch.setattr(duplicates, "_middle", lambda path: pytest.fail("read"))
+    assert len(run(("nacc", nacc.write()))["scans"]) == 3
+
+
+def test_the_ftldlbd_table_and_uds_4_columns_are_read(nacc, run):
+    """Lower-case headers in another order, BIRTHSEX for SEX, no MMSE: as later forms have it."""
+    one(nacc, BIRTHSEX=1).write()
+    for row in nacc.uds:
+        del row["SEX"], row["NACCMMSE"]
+    nacc.uds = [{name.lower(): row[name] for name in reversed(row)} for row in nacc.uds]
+    nacc.write()
+    (nacc.root / "investigator_nacc71.csv").rename(nacc.root / "investigator_ftldlbd_nacc75.csv")
+    row = run(("nacc", nacc.root))["scans"].iloc[0]
+    assert (row["sex"], row["diagnosis"]) == ("M", "CN")
+
+
+def test_ids_of_other_digits_and_paths_are_no_ids(nacc, run):
+    """An Arabic or superscript digit, a path, a formula: such a row is about nobody, and stops nothing."""
+    one(nacc)
+    for k, naccid in enumerate(("NACC٠١٢٣٤٥", "NACC0000²2", "../NACC000003", "=NACC000004", "NACC0000005")):
+        nacc.visit(90, "2012-03-01", 1, NACCID=naccid)
+        nacc.session(90, "2012-03-11", f"mri{90 + k}.zip", NACCID=naccid)
+        nacc.archive(f"mri{90 + k}.zip", {"T1": b"%d" % k})
+    tables = run(("nacc", nacc.write()))
+    assert tables["scans"]["subject_id"].tolist() == ["sub-NACC012345"]
+    assert tables["exclusions"]["reason"].tolist().count("no-table-row") == 5
+
+
+MISSING = st.sampled_from(["", " ", "-4", "8", "88", "99", "888", "995", "998", "8888", "9999", "NA", ".", "-4.4"])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_shuffled_columns_any_case_blanks_and_missing_codes(data, tmp_path_factory):
+    """The tables say the same however their columns are ordered and spelled; a missing code is never a value."""
+    nacc = Nacc(tmp_path_factory.mktemp("nacc"))
+    for k in (1, 2):
+        nacc.visit(k, "2012-03-01", 1)
+        nacc.session(k, "2012-03-11", f"mri{k}.zip")
+        nacc.archive(f"mri{k}.zip", {"T1": b"%d" % k})
+    blank = data.draw(st.sets(st.sampled_from(["SEX", "CDRGLOB", "NACCMMSE", "NACCNE4S", "NACCAGE", "NACCMRIA"])))
+    volumes = data.draw(st.sets(st.sampled_from(["HIPPOVOL", "LENT", "NACCICV"])))
+    code = {name: data.draw(MISSING, label=name) for name in sorted(blank)}
+    code |= {name: data.draw(st.sampled_from(["", "8.8888", "88.8888", "9999.999", "-4"])) for name in sorted(volumes)}
+    for rows in (nacc.uds, nacc.mri):
+        rows[0] |= {name: cell for name, cell in code.items() if name in rows[0]}
+        order = data.draw(st.permutations(list(rows[0])))
+        spell = {name: data.draw(st.sampled_from([str.lower, str.upper, str.title]))(name) for name in order}
+        pad = data.draw(st.sampled_from(["", " "]))
+        rows[:] = [{pad + spell[name] + pad: row[name] for name in order} for row in rows]
+    ingest([Cohort(name="N", format="nacc", path=str(nacc.write()))], Ingest(), nacc.root / "out")
+    scans = pd.read_csv(nacc.root / "out" / "scans.tsv", sep="\t").set_index("subject_id")
+    whole = scans.loc["sub-NACC000002"]
+    assert (whole["sex"], whole["cdr_global"], whole["mmse"]) == ("F", 0.5, 28)
+    assert whole["hippocampus_mm3"] == pytest.approx(6123.4)
+    excluded = pd.read_csv(nacc.root / "out" / "exclusions.tsv", sep="\t")
+    assert len(scans) + len(excluded) == 2
+    if {"NACCAGE", "NACCMRIA"} <= blank and not {code["NACCAGE"], code["NACCMRIA"]} & {"88", "99"}:
+        assert excluded["reason"].tolist() == ["no-age"]
+        return
+    broken = scans.loc["sub-NACC000001"]
+    told = {"SEX": "sex", "CDRGLOB": "cdr_global", "NACCMMSE": "mmse", "NACCNE4S": "apoe4"}
+    told |= {"HIPPOVOL": "hippocampus_mm3", "LENT": "entorhinal_mm3", "NACCICV": "icv_mm3"}
+    for name in blank | volumes:
+        if name in told and not (name == "NACCMMSE" and code[name] == "8"):  # 8 points are a score
+            assert pd.isna(broken[told[name]]), (name, code[name])

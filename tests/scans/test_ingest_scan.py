@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from elr_mri.errors import BadInput
@@ -91,3 +93,77 @@ def test_neither_mri_nor_scan_tables_is_refused(scan, run):
     scan.image(1, "2022-03-10", 11)
     with pytest.raises(BadInput, match="investigator_mri_nacc"):
         run(("nacc", scan.write()))
+
+
+def test_a_refused_repeat_is_told_from_its_twin_by_the_image_number(scan, run):
+    """Two series of one name on one day: only LONI's image number says which of them failed."""
+    day = "2022-03-10"
+    for uid, grade in ((1111, "1"), (2222, "Fail - motion")):
+        scan.image(1, day, uid)
+        row = {"NACCID": "nacc000001", "STUDYDATE": day, "SERIESDESCRIPTION": "Accelerated Sagittal MPRAGE"}
+        scan.series.append(row | {"LONIIMAGE": uid, "SERIESQC": grade, "STUDYQC": 1, "MAGNETICFIELDSTRENGTH": "30000"})
+    scan.series[0]["SCANNERMANUFACTURER"] = "SIEMENS Healthineers"
+    scan.image(2, day, 21)
+    tables = run(("nacc", scan.write()))
+    row = tables["scans"].set_index("subject_id").loc["sub-NACC000001"]
+    assert "I1111" in row["image_path"] and (row["field_strength_t"], row["manufacturer"]) == (3.0, "Siemens")
+    gone = tables["exclusions"].iloc[0]
+    assert (gone["reason"], gone["detail"]) == ("failed-series-qc", "SERIESQC Fail - motion")
+    assert "I2222" in gone["image_path"]
+
+
+def test_a_failed_session_refuses_a_series_that_no_row_names(scan, run):
+    scan.image(1, "2022-03-10", 11)
+    scan.image(2, "2022-03-10", 21)
+    for series in ("AX FLAIR", "AX T2"):
+        scan.series.append(
+            {"NACCID": "NACC000001", "STUDYDATE": "20220310", "SERIESDESCRIPTION": series, "STUDYQC": "4.0"}
+        )
+    tables = run(("nacc", scan.write()))
+    assert tables["exclusions"][["reason", "detail"]].to_numpy().tolist() == [["failed-series-qc", "STUDYQC 4.0"]]
+    assert tables["scans"]["subject_id"].tolist() == ["sub-NACC000002"]
+
+
+@pytest.mark.parametrize("grade", ["", "1", "2", "3", "-1", "14", "Pass", "pass, not a failure", "44"])
+def test_a_grade_that_is_no_failure_refuses_nothing(scan, run, grade):
+    scan.image(1, "2022-03-10", 11)
+    row = {"NACCID": "NACC000001", "STUDYDATE": "2022-03-10", "SERIESDESCRIPTION": PROTOCOL, "STUDYQC": grade}
+    scan.series.append(row | {"SERIESQC": grade})
+    assert len(run(("nacc", scan.write()))["scans"]) == 1
+
+
+def test_volumes_under_their_real_names_and_units_and_without_missing_codes(scan, run):
+    """LEFT_HIPPO in cm³ and LH_ENTORHINAL_GVOL in mm³ stand side by side in SCAN's table."""
+    for number in (1, 2):
+        scan.image(number, "2022-03-10", number)
+    row = {"NACCID": "NACC000001", "SCANDT": "3/10/2022", "LEFT_HIPPO": 3.1, "RIGHT_HIPPO": 3.3}
+    row |= {"LH_ENTORHINAL_GVOL": 1700, "RH_ENTORHINAL_GVOL": 1600, "ESTIMATEDTOTALINTRACRANIALVOL": 1.45e6}
+    codes = {"LEFT_HIPPO": "88.8888", "LH_ENTORHINAL_GVOL": "8888.888", "ESTIMATEDTOTALINTRACRANIALVOL": "9999.999"}
+    scan.volumes += [row, row | codes | {"NACCID": "NACC000002"}]
+    scans = run(("nacc", scan.write()))["scans"].set_index("subject_id")
+    names = ["hippocampus_mm3", "entorhinal_mm3", "icv_mm3"]
+    assert scans.loc["sub-NACC000001", names].tolist() == pytest.approx([6400, 3300, 1.45e6])
+    assert scans.loc["sub-NACC000002", names].isna().all()
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        "NACC000001/v1/T1/MPRAGE/2022-03-10_10_20_30.0",
+        "nacc000001/MPRAGE/2022-03-10",
+        "x/NACC000001/MPRAGE/2022-03-10/I7",
+    ],
+)
+@pytest.mark.parametrize("is_zipped", [False, True])
+def test_scan_trees_of_several_depths_unpacked_or_in_one_zip(scan, nacc, run, folders, is_zipped):
+    """LONI hands out a collection of many people as one zip."""
+    scan.volumes.append({"NACCID": "NACC000001", "SCANDT": "2022-03-10", "HIPPOCAMPUS": 6.1})
+    if is_zipped:
+        nacc.root.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(nacc.root / "SCAN_collection.zip", "w") as archive:
+            archive.writestr(f"{folders}/scan.nii", b"x")
+    else:
+        (nacc.root / folders).mkdir(parents=True)
+        (nacc.root / folders / "scan.nii").write_bytes(b"x")
+    scans = run(("nacc", scan.write()))["scans"]
+    assert scans["subject_id"].tolist() == ["sub-NACC000001"] and scans["hippocampus_mm3"].tolist() == [6100]
