@@ -6,9 +6,9 @@ import zipfile
 
 import pandas as pd
 import pytest
-from conftest import Nacc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_downloads import Nacc
 
 from elr_mri.config import Cohort, Ingest
 from elr_mri.errors import BadInput
