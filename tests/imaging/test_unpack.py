@@ -94,7 +94,7 @@ def test_nothing_of_the_person_leaves_a_dicom_file(tmp_path):
     assert go(folder, tmp_path, "sub-y_ses-M000")["status"] == "pass"
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / f"{PERSON['name']}.dcm").write_bytes(series()[0][:700])
+    (broken / f"{PERSON['name']}.dcm").write_bytes(series()[0][:1500])  # dcm2niix names the file in its message
     told = go(broken, tmp_path, "sub-z_ses-M000")
     assert told["status"] == "fail" and "dcm2niix made no image" in told["reason"]
     for path in (tmp_path / "out").rglob("*"):
