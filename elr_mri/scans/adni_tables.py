@@ -135,7 +135,7 @@ def _months_by_date(frame: pd.DataFrame, baselines: pd.DataFrame) -> pd.Series:
 
 
 def _baselines(merge: pd.DataFrame) -> pd.DataFrame:
-    """Per RID: day of the baseline visit, age on it, sex, site, APOE ε4 count."""
+    """Per RID: day of the baseline visit (counted back from a later one where no row tells it), age on it, and facts."""
     site = numbers(merge["site"])
     frame = pd.DataFrame(
         {
@@ -150,9 +150,10 @@ def _baselines(merge: pd.DataFrame) -> pd.DataFrame:
     at_baseline = merge["code"].astype("str").str.lower() == "bl"
     frame["baseline"] = own.where(at_baseline).fillna(told)
     frame = frame.assign(later=~at_baseline).sort_values("later", kind="stable").drop(columns="later")
-    return (
-        frame.dropna(subset=["subject"]).groupby("subject").first().astype({"baseline": "datetime64[ns]", "age": float})
-    )
+    counted = own - pd.to_timedelta((_months(merge["code"]) * MONTH_DAYS).round(), unit="D")
+    people = frame.dropna(subset=["subject"]).groupby("subject").first()
+    people["baseline"] = people["baseline"].fillna(counted.groupby(merge["subject"]).min().reindex(people.index))
+    return people.astype({"baseline": "datetime64[ns]", "age": float})
 
 
 def _first_visits(baselines: pd.DataFrame, told: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:

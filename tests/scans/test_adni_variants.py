@@ -163,9 +163,18 @@ def test_a_search_export_with_few_columns_gives_age_and_sex_by_description(adni,
 
 def test_an_age_that_could_be_another_scans_is_not_taken(adni, run, table_writer):
     adni4(adni)
+    """Two ages and one scan, or one age and scans of several years: which belongs to which, nobody can tell."""
     row = {"Subject ID": "011_S_10001", "Sex": "F", "Description": ACCELERATED}
     table_writer(adni.root / "idaSearch_5_09_2026.csv", [{**row, "Age": "74.3"}, {**row, "Age": "76.4"}])
     with pytest.raises(BadInput, match="1 no-age"):
+        run(("adni", adni.write()))
+    table_writer(adni.root / "idaSearch_5_09_2026.csv", [{**row, "Age": "74.3"}])
+    assert run(("adni", adni.root))["scans"]["age_years"].tolist() == [74.3]
+    adni.image(10001, "2026-03-05", 8, description=ACCELERATED)
+    adni.dxsum.append(
+        {"RID": 10001, "PTID": "011_S_10001", "VISCODE2": "m24", "EXAMDATE": "2026-03-01", "DIAGNOSIS": 2}
+    )
+    with pytest.raises(BadInput, match="2 no-age"):
         run(("adni", adni.write()))
 
 
@@ -272,6 +281,38 @@ def test_a_blank_exam_date_stands_at_its_nominal_month(adni, run):
     adni.visit(1, "m12", "", "MCI")
     adni.image(1, "2007-01-20", 1)
     assert outcome(run(("adni", adni.write()))) == {"1": "ses-M012"}
+
+
+def test_a_baseline_day_that_no_row_tells_is_counted_back(adni, run):
+    for code, day in (("m24", "2008-01-10"), ("m12", "2007-01-10")):
+        adni.visit(1, code, day, "CN", baseline="", age=70)
+    adni.image(1, "2008-01-10", 1)
+    assert run(("adni", adni.write()))["scans"]["age_years"].item() == pytest.approx(72, abs=0.02)
+
+
+def test_ids_in_lower_case_and_derived_images(adni, run, table_writer):
+    adni.visit(1, "bl", "2006-01-10", "CN")
+    folder = adni.root / "adni" / "011_s_0001" / "MPRAGE" / "2006-01-12"
+    folder.mkdir(parents=True)
+    (folder / "adni_011_s_0001_mr_mprage_br_2006_s1_d12.NII").write_bytes(b"x")
+    table_writer(
+        adni.root / "list.csv",
+        [{"Image Data ID": "D12", "Acq Date": "1/12/2006 0:00", "Imaging Protocol": "Field Strength=1.5"}],
+    )
+    tables = run(("adni", adni.write()))
+    assert outcome(tables) == {"D12": "ses-M000"} and tables["scans"]["subject_id"].tolist() == ["sub-ADNI011S0001"]
+
+
+@pytest.mark.parametrize(
+    "day", ["2006-01-12", "1/12/2006", "01/12/06", "1/12/2006 0:00", "2006-01-12T08:20:30", "2006-01-12 08:20:30.0"]
+)
+def test_dates_as_the_exports_write_them(adni, run, table_writer, day):
+    adni.visit(1, "bl", "2006-01-10", "CN")
+    (adni.root / "ADNI" / "011_S_0001").mkdir(parents=True)
+    (adni.root / "ADNI" / "011_S_0001" / "MPRAGE_I5.nii").write_bytes(b"x")
+    table_writer(adni.root / "list.csv", [{"Image ID": "5", "Study Date": day}])
+    row = run(("adni", adni.write()))["scans"].iloc[0]
+    assert row["age_years"] == pytest.approx(70 + 2 / 365.25)
 
 
 def test_dxsum_that_contradicts_itself_is_noted(adni, run):
