@@ -7,10 +7,10 @@ library only: the workflow reads this while it parses.
 
 VERSIONS = {
     "phantom": 2,
-    "ingest": 2,
+    "ingest": 3,
     "split": 1,
     "demographics": 1,
-    "convert": 1,
+    "convert": 2,
     "register": 1,
     "measure": 1,
     "pack": 1,

@@ -6,7 +6,10 @@ used is a result: status `fail` and the reason.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import math
+import os
 import shutil
 import subprocess
 import tempfile
@@ -27,12 +30,17 @@ from elr_mri.stages import VERSIONS
 VERSION = VERSIONS["convert"]
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
+#: A head at 0.25 mm has 5e8 voxels. No gzip file is smaller than its content by more than this factor.
+MAX_VOXELS, DEFLATE_AT_MOST = 600_000_000, 1032
+
 #: What readers raise on a broken file (seen on truncated, mislabelled and empty files).
 UNREADABLE = (
     *READ_ERRORS,
     ValueError,
+    TypeError,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
+    nib.freesurfer.mghformat.MGHError,
 )
 
 
@@ -101,14 +109,16 @@ def read_canonical(path: Path, settings: Convert) -> tuple[nib.Nifti1Image, tupl
     try:
         image = nib.load(path)
         _check_header(image, settings)
+        _check_size(image)
         volume = np.asarray(image.dataobj, dtype=np.float32)
+        _check_end(path)
     except Unusable:
         raise
     except UNREADABLE as problem:
         raise Unusable(f"unreadable: {' '.join(str(problem).split())[:160]}") from problem
     volume = volume.reshape(volume.shape[:3])
     if not np.isfinite(volume).all():
-        raise Unusable(f"{100 * np.mean(~np.isfinite(volume)):.2g} % of the voxels are not finite numbers")
+        raise Unusable(f"{100 * np.mean(~np.isfinite(volume)):.3g} % of the voxels are not finite numbers")
     if volume.max() == volume.min():
         raise Unusable("every voxel has the same value")
     straight = nib.as_closest_canonical(nib.Nifti1Image(volume, image.affine))
@@ -138,6 +148,24 @@ def _check_header(image: nib.spatialimages.SpatialImage, settings: Convert) -> N
         raise Unusable(f"covers only {extent.min():.3g} mm; a head needs {settings.min_extent_mm:g} mm")
 
 
+def _check_size(image: nib.spatialimages.SpatialImage) -> None:
+    """Raise `Unusable` before memory is taken for voxels that the file cannot hold, or that are too many for a head."""
+    n, stored = math.prod(image.shape), Path(image.file_map["image"].filename)
+    if n > MAX_VOXELS:
+        raise Unusable(f"{' x '.join(map(str, image.shape))} voxels; at most {MAX_VOXELS:.2g} are read")
+    room = stored.stat().st_size * (DEFLATE_AT_MOST if stored.suffix.lower() in (".gz", ".mgz") else 1)
+    if n * image.get_data_dtype().itemsize > room:
+        raise Unusable(f"unreadable: shorter than its header says, {' x '.join(map(str, image.shape))} voxels")
+
+
+def _check_end(path: Path) -> None:
+    """Read a gzip file to its end, where its checksum stands; an image is whole without it, and may be damaged."""
+    if path.suffix.lower() in (".gz", ".mgz"):
+        with gzip.open(path) as file:
+            while file.read(2**22):
+                pass
+
+
 def digest_array(volume: np.ndarray) -> str:
     """SHA-256 of shape and values (little-endian float32, C order): equal for equal canonical arrays."""
     content = np.ascontiguousarray(volume, dtype="<f4")
@@ -148,8 +176,10 @@ def digest_array(volume: np.ndarray) -> str:
 def local_file(source: str, work_dir: Path) -> Iterator[Path]:
     """A readable image file for `source`; what had to be unpacked disappears when the block ends."""
     path, member = split_member(source)
-    if not path.exists():
+    if not os.path.exists(path):
         raise Unusable("no such file")
+    if not (path.is_file() or path.is_dir()):
+        raise Unusable("neither a file nor a folder")
     if member is None and path.is_file():
         yield path
         return
