@@ -1,6 +1,6 @@
 """Native scans to RAS+ NIfTI: orientation and header questions are settled here, once.
 
-Reads NIfTI, MGZ, an image inside a zip (`archive.zip!member`) and DICOM folders (by dcm2niix). A scan that cannot be
+Reads NIfTI, MGZ, an image inside a zip (`archive.zip!member`) and DICOM, a folder or one file (by dcm2niix). A scan that cannot be
 used is a result: status `fail` and the reason.
 """
 
@@ -65,7 +65,7 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
     Parameters
     ----------
     source : str
-        A NIfTI or MGZ file, a DICOM folder, or `archive.zip!member`.
+        A NIfTI or MGZ file, a DICOM folder or file (`.dcm.gz` too), or `archive.zip!member`.
 
     Returns
     -------
@@ -180,12 +180,38 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
         raise Unusable("no such file")
     if not (path.is_file() or path.is_dir()):
         raise Unusable("neither a file nor a folder")
-    if member is None and path.is_file():
+    alone = member is None and path.is_file()
+    if alone and not _is_dicom(path):
         yield path
         return
     work_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=work_dir) as scratch:
-        yield _dicom(path, Path(scratch)) if member is None else _unzip(path, member, Path(scratch))
+        if member is not None:
+            yield _unzip(path, member, Path(scratch))
+        else:
+            yield _dicom(_by_itself(path, Path(scratch)) if alone else path, Path(scratch))
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file says that it is DICOM (`DICM` after 128 bytes); an enhanced one holds a whole head."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except UNREADABLE:
+        return False  # the reader will say what is wrong with it
+
+
+def _by_itself(path: Path, scratch: Path) -> Path:
+    """A folder that holds one DICOM file and nothing of what lies beside it; unpacked, for dcm2niix reads no gzip."""
+    folder = scratch / "dicom"
+    folder.mkdir()
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as packed:
+            with open(folder / "scan.dcm", "wb") as file:
+                shutil.copyfileobj(packed, file, length=1 << 20)
+    except UNREADABLE as problem:
+        raise Unusable(f"unreadable: {' '.join(str(problem).split())[:160]}") from problem
+    return folder
 
 
 def _unzip(archive: Path, member: str, scratch: Path) -> Path:
@@ -217,7 +243,7 @@ def _dicom(folder: Path, scratch: Path) -> Path:
     straightened = sorted(scratch.glob("*_Eq*.nii"))
     if not found:
         lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-        raise Unusable(f"dcm2niix made no image: {lines[-1][:160]}")
+        raise Unusable(f"dcm2niix made no image: {lines[-1].replace(f'{folder.absolute()}/', '')[:160]}")
     return max(straightened or found, key=lambda path: path.stat().st_size)
 
 
