@@ -206,9 +206,9 @@ def _by_itself(path: Path, scratch: Path) -> Path:
     folder = scratch / "dicom"
     folder.mkdir()
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as packed:
-            with open(folder / "scan.dcm", "wb") as file:
-                shutil.copyfileobj(packed, file, length=1 << 20)
+        packed = gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+        with packed, open(folder / "scan.dcm", "wb") as file:
+            shutil.copyfileobj(packed, file, length=1 << 20)
     except UNREADABLE as problem:
         raise Unusable(f"unreadable: {' '.join(str(problem).split())[:160]}") from problem
     return folder
