@@ -97,7 +97,7 @@ def read_canonical(path: Path, settings: Convert) -> tuple[nib.Nifti1Image, tupl
         raise Unusable(f"unreadable: {' '.join(str(problem).split())[:160]}") from problem
     volume = volume.reshape(volume.shape[:3])
     if not np.isfinite(volume).all():
-        raise Unusable(f"{100 * np.mean(~np.isfinite(volume)):.2g} % of the voxels are not finite numbers")
+        raise Unusable(f"{100 * np.mean(~np.isfinite(volume)):.3g} % of the voxels are not finite numbers")
     if volume.max() == volume.min():
         raise Unusable("every voxel has the same value")
     straight = nib.as_closest_canonical(nib.Nifti1Image(volume, image.affine))

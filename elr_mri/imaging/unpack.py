@@ -9,6 +9,7 @@ which may name files and people, are not repeated, and the image that `convert` 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import zipfile
@@ -27,6 +28,9 @@ UNREADABLE = (
     *READ_ERRORS,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
+    nib.freesurfer.mghformat.MGHError,
+    TypeError,
+    ValueError,
 )
 
 #: Files of one DICOM series; the finest T1 has some 400.
@@ -41,17 +45,17 @@ class Unusable(ValueError):
 def local_file(source: str, work_dir: Path) -> Iterator[Path]:
     """A readable image file for `source`; what had to be unpacked disappears when the block ends."""
     path, member = split_member(source)
-    if not path.exists():
+    if not os.path.exists(path):
         raise Unusable("no such file")
-    if member is None and path.is_file():
-        if path.suffix.lower() in (".dcm", ".ima"):
-            raise Unusable("one DICOM file; name the folder that holds the whole series")
+    if not (path.is_file() or path.is_dir()):
+        raise Unusable("neither a file nor a folder")
+    if member is None and path.is_file() and not _is_dicom(path):
         yield path
         return
     work_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=work_dir) as scratch:
         if member is None:
-            yield _dicom(path, Path(scratch))
+            yield _dicom(path if path.is_dir() else _by_itself(path, Path(scratch)), Path(scratch))
         elif member.endswith("/"):
             folder = Path(scratch) / "dicom"
             folder.mkdir()
@@ -62,6 +66,20 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
             if suffix is None:
                 raise Unusable(f"{member} is no NIfTI or MGZ file")
             yield _unzip(path, member, Path(scratch), suffix)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file says that it is DICOM (`DICM` after 128 bytes); an enhanced one holds a whole head."""
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _by_itself(path: Path, scratch: Path) -> Path:
+    """A folder with this DICOM file and nothing of what lies beside it."""
+    folder = scratch / "dicom"
+    folder.mkdir()
+    (folder / "scan.dcm").symlink_to(path.resolve())
+    return folder
 
 
 def _unzip(archive: Path, member: str, scratch: Path, suffix: str) -> Path:

@@ -31,6 +31,10 @@ _FIRST_VISIT = {"bl": 0, "4_bl": 0, "sc": 1, "4_sc": 1, "scmri": 2}
 _SAME_VISIT_DAYS = 7
 
 
+#: What names a visit, with its type: that of an empty table's column is nothing that can be merged.
+_KEYS = {"subject": float, "months": float}
+
+
 @dataclass(frozen=True)
 class Clinic:
     """The tables of one download, joined. `visits` is indexed by row; its `subject` is the RID.
@@ -62,9 +66,8 @@ def read_clinic(files: Sequence[Path], *, where: str) -> Clinic:
     summed, sum_notes = _dxsum_visits(told, baselines, visits)
     visits, disagree = _joined(visits, summed)
     visits = _with_ages(visits, baselines)
-    visits = visits.merge(
-        _cdr(read_releases(files, "CDR", key=["subject", "code"])), on=["subject", "months"], how="left"
-    )
+    cdr = _cdr(read_releases(files, "CDR", key=["subject", "code"]))
+    visits = visits.merge(cdr.astype(_KEYS), on=list(_KEYS), how="left")
     visits["reason"] = visits["diagnosis"].isna().map({True: "no-diagnosis", False: None})
     ptids = {
         int(rid): ptid.upper()
@@ -100,7 +103,7 @@ def _own_rows(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFram
 
 def _joined(merge: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """ADNIMERGE's visits with the blanks filled from DXSUM, and a note for every visit where the two disagree."""
-    visits = merge.merge(told, on=["subject", "months"], how="outer", suffixes=("", "_sum"))
+    visits = merge.astype(_KEYS).merge(told.astype(_KEYS), on=list(_KEYS), how="outer", suffixes=("", "_sum"))
     ours, theirs = visits["diagnosis"], visits["diagnosis_sum"]
     differ = ours.notna() & theirs.notna() & (ours != theirs)
     words = "ADNIMERGE says " + ours.astype("str") + ", DXSUM says " + theirs.astype("str") + "; ADNIMERGE is taken"

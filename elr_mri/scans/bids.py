@@ -116,6 +116,14 @@ def _table(path: Path, key: str, columns: dict[str, list[str]]) -> pd.DataFrame:
             where=str(path),
             fix="Remove the repeated row.",
         )
+    odd = table[key][~table[key].fillna("").str.fullmatch(r"(ses-)?[A-Za-z0-9]*")] if key == "session" else []
+    if len(odd):
+        raise BadInput(
+            expected="a session of letters and digits, such as ses-M006",
+            got=repr(odd.iloc[0][:80]),
+            where=f"{path}, column session_id",
+            fix="Give it the name of the session's folder.",
+        )
     if key == "participant":
         table[key] = "sub-" + table[key].str.removeprefix("sub-")
     return table.assign(file=str(path), line=[str(i + 2) for i in range(len(table))]).dropna(subset=[key])

@@ -49,7 +49,7 @@ REASONS = {
     "duplicate-image": "the same bytes as another kept image",
 }
 
-_ID = re.compile(r"[A-Za-z0-9]+")
+_ID = re.compile(r"[A-Za-z0-9]{1,64}")  # longer ones make paths that file systems refuse
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ def subject_id(label: str, *, where: str) -> str:
     """`sub-<label>`; the label becomes part of file names, so anything but letters and digits is refused."""
     if not _ID.fullmatch(label):
         raise BadInput(
-            expected="a subject id of letters and digits", got=repr(label), where=where, fix="Rename that subject."
+            expected="a subject id of letters and digits, at most 64",
+            got=repr(label[:80]),
+            where=where,
+            fix="Rename that subject.",
         )
     return f"sub-{label}"
 

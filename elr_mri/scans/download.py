@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from elr_mri.errors import BadInput
+from elr_mri.scans.cells import one_line
 
 #: Text that stands for a missing cell in at least one release of ADNI, NACC or BIDS.
 BLANKS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null"]
@@ -80,7 +82,7 @@ def read_table(path: Path | str, wanted: Mapping[str, Sequence[str]], *, require
     if absent:
         raise BadInput(
             expected="the column " + " and ".join(" or ".join(wanted[ours]).upper() for ours in absent),
-            got=f"{len(names)} other columns ({', '.join(names[:6])} …)",
+            got=f"{len(names)} other columns ({one_line(', '.join(name[:40] for name in names[:6]))} …)",
             where=str(path),
             fix="Download the table again with that column, or rename the column.",
         )
@@ -103,6 +105,7 @@ def read_table(path: Path | str, wanted: Mapping[str, Sequence[str]], *, require
             expected="a delimited text table", got=str(problem).strip(), where=str(path), fix="Download the file again."
         ) from problem
     frame.columns = range(frame.shape[1])
+    _check_shape(path, delimiter, encoding, n_cells=len(names), n_rows=len(frame))
     columns = {
         ours: frame[used.index(place)].str.strip() if place is not None else None for ours, place in places.items()
     }
@@ -116,12 +119,12 @@ def numbers(values: pd.Series, *, low: float = 0.0, high: float = float("inf")) 
 
 
 def dates(values: pd.Series) -> pd.Series:
-    """Text as dates: ISO (also with a time behind it) or month/day/year; anything else becomes missing."""
+    """Text as dates: ISO (also with a time behind it) or month/day/year, of 1900 to 2100; anything else becomes missing."""
     text = values.astype("str").str.strip().str.extract(r"^([^\sT]+)")[0]
     out = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce")
     for style in ("%m/%d/%Y", "%m/%d/%y"):
         out = out.fillna(pd.to_datetime(text, format=style, errors="coerce"))
-    return out
+    return out.where(out.dt.year.between(1900, 2100))  # 9999-12-31 and its like stand for a missing date
 
 
 def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], str, str]:
@@ -135,15 +138,11 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
         raise BadInput(
             expected="a readable table", got=problem.strerror or "nothing", where=str(path), fix="Check the path."
         ) from problem
-    if check_second and b"\0" in raw.split(b"\n", 1)[0]:
-        raise BadInput(
-            expected="a text table in UTF-8",
-            got="NUL bytes in its header (UTF-16, or a damaged or compressed file)",
-            where=str(path),
-            fix="Save it as CSV in UTF-8, or download it again.",
-        )
-    encoding = "utf-8-sig" if _is_utf8(raw) else "latin-1"
-    line, second = (raw.decode(encoding, errors="replace").splitlines() + ["", ""])[:2]
+    encoding = _encoding(raw)
+    line, second = [*re.split(r"\r\n|\n|\r", raw.decode(encoding, errors="replace"), maxsplit=2), ""][:2]
+    if check_second and re.search(r"[\0-\x08\x0e-\x1f]", line):
+        got = "control characters in the first line: an archive, a spreadsheet's own format, or UTF-16"
+        _refuse_rows("a text table", got, path, "Unpack it, or save it as CSV in UTF-8.")
     delimiter = max(",\t;", key=line.count)
     names, cells = _cells(line, delimiter), _cells(second, delimiter)
     if check_second and any(cells[len(names) :]):
@@ -164,9 +163,53 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return line.split(delimiter)
 
 
-def _head(path: Path) -> bytes:
+def _check_shape(path: Path, delimiter: str, encoding: str, *, n_cells: int, n_rows: int) -> None:
+    """Refuse what would move or swallow cells: a row longer than the header, a quote that is never closed.
+
+    pandas cuts long rows and lets an open quote run on into the next rows. The table is gone through row by row only
+    where its lines or delimiters are not as many as they should be.
+    """
+    n_lines = n_marks = 0
     with open(path, "rb") as file:
-        return file.read(2**20)
+        while piece := file.read(2**20):
+            n_lines += max(piece.count(b"\n"), piece.count(b"\r"))
+            n_marks += piece.count(delimiter.encode())
+    if n_lines > n_rows + 1 or n_marks > (n_cells - 1) * (n_rows + 1) or encoding == "utf-16":
+        csv.field_size_limit(2**31 - 1)
+        with open(path, encoding=encoding, newline="") as file:
+            for row in csv.reader(file, delimiter=delimiter):
+                _check_row(row, delimiter, n_cells, path)
+
+
+def _check_row(row: list[str], delimiter: str, n_cells: int, path: Path) -> None:
+    """One row of a suspicious table; a note may hold line breaks and delimiters, but not a whole row."""
+    if any(row[n_cells:]):
+        where = f"{path}, the row of {one_line(row[0][:40])!r}"
+        _refuse_rows(f"{n_cells} cells, as in the header", f"{len(row)}", where, "Quote cells that hold the delimiter.")
+    for cell in row:
+        if len(cell.strip().splitlines()) > 1 and cell.count(delimiter) >= n_cells - 1 > 0:
+            got = f"a cell that holds a whole row: {one_line(cell[:60])}"
+            _refuse_rows("every quote closed in its own row", got, path, "Remove the stray quote.")
+
+
+def _refuse_rows(expected: str, got: str, where: Path | str, fix: str) -> None:
+    raise BadInput(expected=expected, got=got, where=str(where), fix=fix)
+
+
+def _encoding(raw: bytes) -> str:
+    """How the sample's text is encoded: UTF-8, UTF-16 if it says so (Excel's Unicode text), or else latin-1."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") and raw[2:4] != b"\0\0":
+        return "utf-16"
+    return "utf-8-sig" if _is_utf8(raw) else "latin-1"
+
+
+def _head(path: Path) -> bytes:
+    """The beginning of a file: 1 MiB, or more where its first two lines are longer (at most 64 MiB)."""
+    with open(path, "rb") as file:
+        raw = file.read(2**20)
+        while len(re.findall(rb"\r\n|\n|\r", raw)) < 3 and len(raw) < 2**26 and (more := file.read(2**20)):
+            raw += more
+        return raw
 
 
 def _is_utf8(raw: bytes) -> bool:

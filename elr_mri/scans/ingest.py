@@ -36,7 +36,7 @@ def ingest(cohorts: Sequence[config.Cohort], settings: config.Ingest, out_dir: P
     _exclude_copies(images)
     images["scan_id"] = images["subject_id"].astype("str") + "_" + images["session_id"].astype("str")
     for cohort in cohorts:
-        _account(cohort, images[images["cohort"] == cohort.name], expected=len(found[cohort.name].images))
+        _account(cohort, images[images["cohort"] == cohort.name], found[cohort.name])
     inputs = {str(path): provenance.digest_file(path) for f in found.values() for path in f.tables}
     inputs["images"] = provenance.digest_json(sorted(images["image_path"]))
     for name, schema, rows in _tables(images, found):
@@ -109,8 +109,9 @@ def _check_ids(images: pd.DataFrame) -> None:
         )
 
 
-def _account(cohort: config.Cohort, images: pd.DataFrame, *, expected: int) -> None:
+def _account(cohort: config.Cohort, images: pd.DataFrame, found: Found) -> None:
     """Print found = kept + excluded; refuse a cohort of which nothing is kept."""
+    expected = len(found.images)
     counts = images["reason"].value_counts()
     kept, excluded = int(images["reason"].isna().sum()), int(counts.sum())
     if kept + excluded != expected:
@@ -125,5 +126,5 @@ def _account(cohort: config.Cohort, images: pd.DataFrame, *, expected: int) -> N
             expected="at least one scan to keep",
             got=f"{expected} images, all excluded ({told})",
             where=cohort.path,
-            fix="Check that the clinical tables are those of these images.",
+            fix=f"Check that the clinical tables ({', '.join(path.name for path in found.tables[:4])}) are those of these images.",
         )

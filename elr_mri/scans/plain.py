@@ -6,6 +6,7 @@ table. Without session_id and months, the months of a subject's scans are told f
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
     images = images.assign(file=str(path), line=[str(i + 2) for i in range(len(images))], reason=None, detail=None)
     _check_keys(images)
     images["image_path"] = [str(path.parent / p) for p in images["image_path"]]
-    there = images["image_path"].map(lambda p: split_member(p)[0].exists())
+    there = images["image_path"].map(lambda p: os.path.exists(split_member(p)[0]))
     mark(images, ~there.astype(bool), "missing-file")
     images["session"] = images["session"].where(images["session"].notna(), "row " + images["line"])
     visits = complete(images, images.drop_duplicates(["participant", "session"]), cohort)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from elr_mri.config import Cohort
 from elr_mri.errors import BadInput
+from elr_mri.scans.cells import one_line
 from elr_mri.scans.cohort import classes, mark, session_id, session_months, subject_id
 from elr_mri.scans.download import numbers
 
@@ -114,8 +115,8 @@ def months_of(facts: pd.DataFrame) -> pd.DataFrame:
 def label(participant: str, cohort: Cohort) -> str:
     """A user's own subject label as our subject_id: separators off, the cohort's name in front if it is not there."""
     bare = re.sub(r"[ _.\-]", "", participant.strip().removeprefix("sub-"))
-    whole = bare if bare.startswith(cohort.name) else cohort.name + bare
-    return subject_id(whole, where=f"{cohort.path}, participant {participant}")
+    whole = bare if not bare or bare.startswith(cohort.name) else cohort.name + bare
+    return subject_id(whole, where=f"{cohort.path}, participant {one_line(participant[:80])}")
 
 
 def _check_labels(images: pd.DataFrame, cohort: Cohort) -> None:

@@ -192,9 +192,9 @@ EDGE = {
     "example_nifti2.nii.gz": "32 x 20 x 12 x 2",
     "functional.nii": "17 x 21 x 3 x 20",
     "shear.nii.gz": "sheared",
-    "0.dcm": "one DICOM file",
+    "0.dcm": "covers only 64.7 mm",
     "philips_mprage.dcm.gz": "unreadable",
-    "slicethickness_empty_string.dcm": "one DICOM file",
+    "slicethickness_empty_string.dcm": "dcm2niix made no image",
 }
 
 

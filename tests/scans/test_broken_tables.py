@@ -28,6 +28,7 @@ def with_column(raw: bytes, cell: bytes) -> bytes:
 
 #: What does not change what a table says: the scans must be those of the clean table.
 HARMLESS: dict[str, Callable[[bytes], bytes]] = {
+    "UTF-16": lambda raw: raw.decode().encode("utf-16"),
     "byte order mark": lambda raw: b"\xef\xbb\xbf" + raw,
     "CRLF": lambda raw: raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
     "blank lines at the end": lambda raw: raw + b"\n\n\n",
@@ -52,7 +53,6 @@ HARMFUL: dict[str, Callable[[bytes], bytes]] = {
     "header only": lambda raw: lines(raw)[0] + b"\n",
     "cut in the middle": lambda raw: raw[: len(raw) // 2],
     "cut in the header": lambda raw: raw[:9],
-    "UTF-16": lambda raw: raw.decode().encode("utf-16"),
     "NUL bytes": lambda raw: raw[:200] + b"\0" * 20 + raw[200:],
     "all NUL bytes": lambda raw: b"\0" * len(raw),
     "a quote that never ends": lambda raw: raw.replace(b"\n", b'\n"', 1),
@@ -145,11 +145,10 @@ def test_a_broken_table_is_refused_or_every_image_is_counted(download, run, tabl
     )
 
 
-@pytest.mark.parametrize("fault", ["UTF-16", "all NUL bytes"])
-def test_what_is_no_text_is_said_to_be_none(download, run, fault):
+def test_what_is_no_text_is_said_to_be_none(download, run):
     kind, path, file = download["UDS"]
-    file.write_bytes(HARMFUL[fault](file.read_bytes()))
-    with pytest.raises(BadInput, match="NUL bytes"):
+    file.write_bytes(HARMFUL["all NUL bytes"](file.read_bytes()))
+    with pytest.raises(BadInput, match="control characters"):
         run((kind, path, "X"))
 
 
