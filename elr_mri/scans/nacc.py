@@ -27,7 +27,6 @@ from elr_mri.scans.cohort import (
     blank_images,
     keep_one_per_visit,
     mark,
-    no_notes,
     refuse_empty,
     session_id,
     subject_id,
@@ -36,7 +35,7 @@ from elr_mri.scans.download import files_under
 from elr_mri.scans.nacc_tables import SESSION, archive_stem, freezes, newest, read_sessions, read_visits
 from elr_mri.scans.scan_tables import grades, read_scan_sessions, read_series, scan_tables
 from elr_mri.scans.series import IDA_DAY, Series, unpacked
-from elr_mri.scans.visits import YEAR_DAYS, match_visits
+from elr_mri.scans.visits import YEAR_DAYS, carried_notes, match_visits
 
 _NACCID = r"NACC[0-9]{6}"
 _DATED = re.compile(r"(nacc\d{6}).*?_((?:19|20)\d{6})(?:\D|$)", re.I | re.A)
@@ -66,7 +65,9 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
         images, ["rank_contrast", "rank_flat", "rank_days", "rank_chosen", "rank_repeat", "rank_dicom", "rank_bytes"]
     )
     named = visits.assign(subject_id=visits["subject"].map(_subject))
-    return Found(images, named, no_notes(), tuple(used))
+    notes = carried_notes(images)
+    notes["subject_id"] = notes["subject"].map(_subject)
+    return Found(images, named, notes[["subject_id", "months", "note"]], tuple(used))
 
 
 def _sessions(files: Sequence[Path], scan: dict[str, list[Path]]) -> pd.DataFrame:

@@ -262,3 +262,13 @@ def test_shuffled_columns_any_case_blanks_and_missing_codes(data, tmp_path_facto
     for name in blank | volumes:
         if name in told and not (name == "NACCMMSE" and code[name] == "8"):  # 8 points are a score
             assert pd.isna(broken[told[name]]), (name, code[name])
+
+
+def test_a_carried_diagnosis_is_noted(nacc, run):
+    nacc.visit(1, "2010-05-06", 1)
+    nacc.visit(1, "2011-05-06", -4)
+    nacc.session(1, "2011-05-10", "mri1.zip")
+    nacc.archive("mri1ni.zip", {"MPRAGE": b"image"})
+    tables = run(("nacc", nacc.write()), carry_forward_days=400)
+    assert tables["scans"]["diagnosis"].tolist() == ["CN"]
+    assert tables["notes"]["note"].tolist() == ["CN carried forward from month 0, 369 days before the scan"]
