@@ -7,7 +7,7 @@ library only: the workflow reads this while it parses.
 
 VERSIONS = {
     "phantom": 2,
-    "ingest": 7,
+    "ingest": 8,
     "split": 2,
     "demographics": 1,
     "convert": 3,

@@ -1,8 +1,11 @@
 """A raw BIDS folder with `participants.tsv` and, where visits differ, `sub-*/sub-*_sessions.tsv`.
 
 The columns are those of `written.FACTS`; a session's own value goes before the participant's. Months come from the
-session label (`ses-M006`), else from a column `months`, else from the difference in age. Of several T1w images of a
-session the first by name is kept.
+session label (`ses-M006`, `ses-M06`), else from a column `months`, else from the difference in age. Clinica's tables
+are read as they are (`age_bl` of participants, a diagnosis for each session); its `diagnosis_sc` is the one at enrolment.
+
+Of several T1w images of a session is kept: without a contrast agent (`ce-`) before with, then the lowest `run-`, then
+without `acq-` and `rec-` before with, then the first by name. Parts of a complex image (`part-phase`) are no T1w image.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from elr_mri.scans.written import FACTS, complete
 #: What is read from `participants.tsv` and from a `sessions.tsv`: our name -> the column's names.
 PARTICIPANTS = {"participant": ["participant_id", "subject_id"], **FACTS}
 SESSIONS = {"session": ["session_id"], **FACTS}
+#: Which T1w image of a session is kept: the lowest of these, in this order.
+RANKS = ["rank_contrast", "rank_run", "rank_variant"]
 _NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 
 
@@ -29,7 +34,7 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
     """Read a BIDS folder; see `cohort.Found`. `settings` is not needed: a session is its own visit."""
     del settings
     files = files_under(cohort.path)
-    return found(list_images(files, Path(cohort.path)), Path(cohort.path), files, cohort)
+    return found(list_images(files, Path(cohort.path)), Path(cohort.path), files, cohort, RANKS)
 
 
 def found(
@@ -64,11 +69,22 @@ def list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
             continue
         session = parts[1] if parts[1].startswith("ses-") else ""
         t1w = re.search(r"_T1w\.nii(\.gz)?$", path.name) and path.parent.name == "anat"
+        t1w = t1w and not re.search(r"_part-(phase|real|imag)_", path.name)
+        run = re.search(r"_run-(\d+)_", path.name)
         rows.append(
-            {"image_path": str(path), "participant": parts[0], "session": session, "reason": None if t1w else "not-t1"}
+            {
+                "image_path": str(path),
+                "participant": parts[0],
+                "session": session,
+                "reason": None if t1w else "not-t1",
+                "rank_contrast": "_ce-" in path.name,
+                "rank_run": int(run[1]) if run else 0,
+                "rank_variant": len(re.findall("_(?:acq|rec)-", path.name)),
+            }
         )
     images = blank_images(rows)
-    return images if images.empty else images[["image_path", "image_uid", "participant", "session", "reason", "detail"]]
+    names = ["image_path", "image_uid", "participant", "session", *RANKS, "reason", "detail"]
+    return images if images.empty else images[names]
 
 
 def _facts(root: Path, files: Sequence[Path], scanned: set[tuple[str, str]]) -> tuple[pd.DataFrame, list[Path]]:
@@ -95,7 +111,7 @@ def _facts(root: Path, files: Sequence[Path], scanned: set[tuple[str, str]]) -> 
         if f"{name}_person" in joined:
             joined[name] = joined[name].astype(object).where(joined[name].notna(), joined.pop(f"{name}_person"))
     for name in ("age", "diagnosis"):
-        if joined[name].isna().all() and len(joined):
+        if joined[name].isna().all() and len(joined) and (name != "age" or joined["age_bl"].isna().all()):
             raise BadInput(
                 expected="a column " + " or ".join(FACTS[name]),
                 got="none with a value",

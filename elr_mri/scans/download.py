@@ -140,7 +140,7 @@ def _first_line(path: Path, *, check_second: bool = False) -> tuple[list[str], s
         ) from problem
     encoding = _encoding(raw)
     line, second = [*re.split(r"\r\n|\n|\r", raw.decode(encoding, errors="replace"), maxsplit=2), ""][:2]
-    if check_second and re.search(r"[\0-\x08\x0e-\x1f]", line):
+    if check_second and re.search(r"[\0-\x08]", line):
         got = "control characters in the first line: an archive, a spreadsheet's own format, or UTF-16"
         _refuse_rows("a text table", got, path, "Unpack it, or save it as CSV in UTF-8.")
     delimiter = max(",\t;", key=line.count)

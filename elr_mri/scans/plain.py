@@ -20,7 +20,7 @@ from elr_mri.scans.written import FACTS, complete
 
 #: What is read from the table (our name -> the column's names), and what it is of no use without.
 COLUMNS = {
-    "image_path": ["image_path"],
+    "image_path": ["image_path", "path", "filename", "file"],
     "participant": ["subject_id", "participant_id"],
     "session": ["session_id"],
     "image_uid": ["image_uid"],
@@ -40,10 +40,13 @@ def read(cohort: Cohort, settings: Ingest) -> Found:
             where=str(path),
             fix="Check this cohort's `path` and `format` in the config.",
         )
-    images = read_table(path, COLUMNS, required=REQUIRED).astype(object)
+    images = (
+        read_table(path, COLUMNS, required=REQUIRED).astype(object).dropna(how="all")
+    )  # spreadsheets leave blank rows
     images = images.where(images.notna(), None)
     refuse_empty(images, where=str(path))
-    images = images.assign(file=str(path), line=[str(i + 2) for i in range(len(images))], reason=None, detail=None)
+    images = images.assign(file=str(path), line=[str(i + 2) for i in images.index], reason=None, detail=None)
+    images = images.reset_index(drop=True)
     _check_keys(images)
     images["image_path"] = [str(path.parent / p) for p in images["image_path"]]
     there = images["image_path"].map(lambda p: os.path.exists(split_member(p)[0]))

@@ -1,7 +1,7 @@
 """Tables that the user wrote (BIDS participants, plain tables): words for diagnoses, ages, months, made ours.
 
-Columns, in any case, the first that is there: diagnosis (`diagnosis`, `dx`, `group`, `label`), age in years (`age`,
-`age_years`, `age_at_scan`), sex (`sex`, `gender`), months since the first visit (`months`, `month`).
+Columns, in any case, the first that is there: diagnosis (`diagnosis`, `dx`, `group`, `label`; never one at enrolment, such as clinica's `diagnosis_sc`), age in years (`age`,
+`age_years`, `age_at_scan`; or at the first visit, `age_bl`, to which the months are added), sex (`sex`, `gender`), months since the first visit (`months`, `month`).
 What is blank excludes a scan; what cannot be (an age of −4) is refused, because its author can mend it.
 """
 
@@ -21,17 +21,18 @@ from elr_mri.scans.download import numbers
 FACTS = {
     "diagnosis": ["diagnosis", "dx", "group", "label"],
     "age": ["age_years", "age", "age_at_scan"],
+    "age_bl": ["age_bl", "age_at_baseline"],
     "sex": ["sex", "gender"],
     "months": ["months", "month"],
     "mmse": ["mmse", "mms"],
     "cdr_global": ["cdr_global", "cdr"],
-    "apoe4": ["apoe4"],
+    "apoe4": ["apoe4", "apoe"],
     "field_strength_t": ["field_strength_t", "field_strength", "magnetic_field"],
     "site": ["site"],
     "manufacturer": ["manufacturer"],
-    "hippocampus_mm3": ["hippocampus_mm3"],
-    "entorhinal_mm3": ["entorhinal_mm3"],
-    "icv_mm3": ["icv_mm3"],
+    "hippocampus_mm3": ["hippocampus_mm3", "adni_hippocampus_vol"],
+    "entorhinal_mm3": ["entorhinal_mm3", "adni_entorhinal_vol"],
+    "icv_mm3": ["icv_mm3", "adni_icv"],
 }
 _RANGES = {
     "mmse": (0, 30),
@@ -56,6 +57,7 @@ def complete(images: pd.DataFrame, facts: pd.DataFrame, cohort: Cohort) -> pd.Da
         "months"
     ]
     images["session_id"] = [session_id(m) if m == m else None for m in images["months"]]
+    images["age"] = _with_baseline(images)
     images["age_years"] = checked_age(images)
     told, reason = classes(images["diagnosis"])
     images["diagnosis"] = told
@@ -71,10 +73,16 @@ def complete(images: pd.DataFrame, facts: pd.DataFrame, cohort: Cohort) -> pd.Da
         {
             "subject_id": [label(p, cohort) for p in visits["participant"]],
             "months": visits["months"],
-            "age_years": numbers(visits["age"], low=18, high=120),
+            "age_years": numbers(_with_baseline(visits), low=18, high=120),
             "diagnosis": classes(visits["diagnosis"])[0],
         }
     )
+
+
+def _with_baseline(rows: pd.DataFrame) -> pd.Series:
+    """Ages as written; where there is none, the age at the first visit and the months since."""
+    later = pd.to_numeric(rows["age_bl"], errors="coerce") + rows["months"] / 12
+    return rows["age"].astype(object).where(rows["age"].notna() | later.isna(), later.map("{:.4g}".format))
 
 
 def checked_age(images: pd.DataFrame) -> pd.Series:

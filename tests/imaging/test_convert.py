@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def test_orientations_give_one_array(axes, tmp_path):
     back = nib.load(tmp_path / "out" / "sub-b_ses-M000_T1w.nii.gz")
     assert nib.aff2axcodes(back.affine) == ("R", "A", "S")
     assert np.allclose(back.affine, image().affine) and np.array_equal(back.get_fdata(), volume())
+
+
+def test_a_scale_and_a_data_type_do_not_change_the_digest(tmp_path):
+    """The same intensities as int16, as float32 and as int16 behind a slope of −1, which makes zeros negative."""
+    content = volume() - 500
+    content[0] = 0
+    turned = nib.Nifti1Image(-content, np.diag([4.0, 4, 4, 1]))
+    turned.header.set_slope_inter(-1.0, 0.0)
+    for name, stored in (("a", image(content)), ("b", image(content.astype(np.float32)))):
+        nib.save(stored, tmp_path / f"{name}.nii")
+    raw = bytearray(turned.to_bytes())
+    struct.pack_into("<2f", raw, 112, -1.0, 0.0)
+    (tmp_path / "c.nii").write_bytes(raw)
+    told = [go(tmp_path / f"{name}.nii", tmp_path, f"sub-{name}_ses-M000") for name in "abc"]
+    assert len({t["sha256"] for t in told}) == 1
 
 
 def test_another_array_has_another_digest(tmp_path):

@@ -166,3 +166,54 @@ def test_a_plain_table_is_a_cohort(plain, run, name, delimiter):
 def test_a_plain_table_that_its_author_must_mend(plain, run, rows, message):
     with pytest.raises(BadInput, match=message):
         run(("tsv", plain(rows), "MINE"))
+
+
+@pytest.mark.parametrize("months", ["ses-M006", "ses-M06", "ses-M6"])
+def test_a_bids_folder_as_clinica_writes_it(bids, run, months):
+    people = [{"participant_id": "sub-ADNI011S0001", "sex": "F", "age_bl": 70.5, "diagnosis_sc": "AD"}]
+    rows = [
+        {"session_id": s, "diagnosis": d, "MMS": 28, "adni_hippocampus_vol": 6500, "adni_icv": 1.5e6, "apoe": 1}
+        for s, d in (("ses-M000", "CN"), (months, "MCI"), ("ses-M012", "n/a"))
+    ]
+    images = {"ses-M000": b"a", months: b"b", "ses-M012": b"c"}
+    tables = run(("bids", bids({"sub-ADNI011S0001": images}, people, {"sub-ADNI011S0001": rows}), "ADNI"))
+    scans = tables["scans"]
+    assert scans["scan_id"].tolist() == ["sub-ADNI011S0001_ses-M000", "sub-ADNI011S0001_ses-M006"]
+    assert scans["age_years"].tolist() == [70.5, 71.0] and scans["diagnosis"].tolist() == ["CN", "MCI"]
+    assert scans[["mmse", "hippocampus_mm3", "icv_mm3", "apoe4"]].iloc[0].tolist() == [28, 6500, 1.5e6, 1]
+    assert tables["exclusions"]["reason"].tolist() == ["no-diagnosis"]  # never the one at enrolment
+    assert tables["visits"]["age_years"].tolist() == [70.5, 71.0, 71.5]
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["_T1w", "_acq-fast_T1w"], "_T1w"),
+        (["_run-10_T1w", "_run-2_T1w"], "_run-2_T1w"),
+        (["_ce-gad_T1w", "_run-1_T1w"], "_run-1_T1w"),
+        (["_acq-b_T1w", "_acq-a_T1w", "_acq-a_rec-norm_T1w"], "_acq-a_T1w"),
+        (["_part-phase_T1w", "_part-mag_T1w", "_UNIT1"], "_part-mag_T1w"),
+    ],
+)
+def test_which_of_several_images_of_a_session_is_kept(bids, run, names, chosen):
+    root = bids({"sub-01": {"": b"x"}}, PEOPLE[:1])
+    (root / "sub-01" / "anat" / "sub-01_T1w.nii.gz").unlink()
+    for name in names:
+        (root / "sub-01" / "anat" / f"sub-01{name}.nii.gz").write_bytes(name.encode())
+    tables = run(("bids", root, "HOME"))
+    assert [path.rpartition("/")[2] for path in tables["scans"]["image_path"]] == [f"sub-01{chosen}.nii.gz"]
+    assert len(tables["exclusions"]) == len(names) - 1
+
+
+def test_blank_rows_of_a_spreadsheet_are_no_scans_and_lines_stay_true(plain, run):
+    path = plain([row("a.nii", "1"), row("", "", "", ""), row("b.nii", "2", -4)], "scans.csv", ",")
+    with pytest.raises(BadInput, match="row 4: expected an age"):
+        run(("tsv", path, "MINE"))
+    path = plain([row("a.nii", "1"), row("", "", "", "")])
+    assert len(run(("tsv", path, "MINE"))["scans"]) == 1
+
+
+def test_a_plain_table_under_other_column_names(plain, run):
+    path = plain([{"image_path": "a.nii"}])
+    path.write_text("Participant_ID;Path;Age;Group;Session_ID\nsub-01;a.nii;70;Control;ses-M06\n")
+    assert run(("tsv", path, "MINE"))["scans"]["scan_id"].tolist() == ["sub-MINE01_ses-M006"]
