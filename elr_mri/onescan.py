@@ -16,7 +16,7 @@ from elr_mri.findings.page import photo, render
 from elr_mri.imaging.cache import encode, volume_path
 from elr_mri.imaging.convert import convert_scan
 from elr_mri.imaging.measure import measure_scan
-from elr_mri.imaging.register import register_scan
+from elr_mri.imaging.register import register_converted
 from elr_mri.learning.checkpoint import read_facts
 from elr_mri.learning.predict import predict_volume
 from elr_mri.provenance import versions, write_json, write_text
@@ -107,7 +107,7 @@ def _prepare(scan: str, settings: Mapping[str, Any], out_dir: Path, told: dict[s
     if converted["status"] == "fail":
         raise _refusal(out_dir, told, scan, converted["reason"])
     register = config.Register.model_validate(settings["register"])
-    registered = register_scan(folder / f"{SCAN_ID}_T1w.nii.gz", folder, SCAN_ID, register, sha256=converted["sha256"])
+    registered = register_converted(folder, folder, SCAN_ID, register)
     if registered["status"] == "fail":
         raise _refusal(out_dir, told, scan, registered["reason"])
     return registered

@@ -7,10 +7,10 @@ library only: the workflow reads this while it parses.
 
 VERSIONS = {
     "phantom": 2,
-    "ingest": 8,
+    "ingest": 9,
     "split": 2,
     "demographics": 1,
-    "convert": 3,
+    "convert": 4,
     "audit": 1,
     "register": 1,
     "measure": 1,

@@ -15,10 +15,10 @@ import numpy as np
 
 from elr_mri.config import Convert
 from elr_mri.imaging import batch as batches_
-from elr_mri.imaging.transforms import read_affine
+from elr_mri.imaging.linear import registered_to
 from elr_mri.imaging.unpack import UNREADABLE, Unusable, local_file
 from elr_mri.provenance import atomic, digest_json, is_current, read_json, record, write_json
-from elr_mri.scans.imagepath import MAX_BYTES, MNI_SPACES, space_of, split_member
+from elr_mri.scans.imagepath import MAX_BYTES, split_member
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["convert"]
@@ -53,7 +53,8 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
     """
     out_dir = Path(out_dir)
     image_path, told_path = out_dir / f"{scan_id}_T1w.nii.gz", out_dir / f"{scan_id}_convert.json"
-    inputs = {"source": _fingerprint(source)}
+    placed = registered_to(source)
+    inputs = {"source": _fingerprint(source)} | ({"placed": digest_json(placed)} if placed else {})
     provenance = {"step": "convert", "version": VERSION, "inputs": inputs, "settings": settings}
     if told_path.exists() and is_current(image_path, **provenance):
         return read_json(told_path)
@@ -73,9 +74,8 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
             "shape": list(volume.shape),
             "source_axes": "".join(axes),
             "spacing_mm": [round(float(mm), 4) for mm in image.header.get_zooms()],
+            **placed,
         }
-        if (space := space_of(source)) in MNI_SPACES:
-            told |= {"space": space, "native_per_space_volume": _native_ratio(source)}
         record(image_path, **provenance)
     write_json(told_path, told)
     return told
@@ -127,16 +127,6 @@ def _check_header(image: nib.spatialimages.SpatialImage, settings: Convert) -> N
     extent = spacing * shape[:3]
     if extent.min() < settings.min_extent_mm:
         raise Unusable(f"covers only {extent.min():.3g} mm; a head needs {settings.min_extent_mm:g} mm")
-
-
-def _native_ratio(source: str) -> float | None:
-    """How many native mm³ one mm³ of an already registered scan was, by the ITK affine that `t1-linear` left beside it.
-
-    ITK's affine carries points of the registered image to the native one, so its determinant is that ratio. None where
-    there is no such file, or more than one.
-    """
-    beside = list(Path(source).parent.glob("*_affine.mat"))
-    return abs(float(np.linalg.det(read_affine(beside[0])[:3, :3]))) if len(beside) == 1 else None
 
 
 def _check_stream(path: Path) -> None:

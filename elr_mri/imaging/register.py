@@ -69,7 +69,7 @@ def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: st
     if told["status"] == "fail":
         return _refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
     image = Path(convert_dir) / f"{scan_id}_T1w.nii.gz"
-    placed = {key: told[key] for key in ("space", "native_per_space_volume") if key in told}
+    placed = {key: told[key] for key in ("space", "native_per_space_volume", "native_note") if key in told}
     return register_scan(image, out_dir, scan_id, settings, sha256=told["sha256"], placed=placed)
 
 
@@ -91,7 +91,7 @@ def register_scan(
     sha256 : str
         Digest of its array, as `convert` told it.
     placed : dict
-        For a scan that already lies in MNI space: `space` and `native_per_space_volume`, as `convert` told them. It is
+        For a scan that already lies in MNI space: `space`, `native_per_space_volume` and `native_note`, as `convert` told them. It is
         resampled to the study's grid, not registered again.
 
     Returns
@@ -119,7 +119,7 @@ def register_scan(
     numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
     if placed and placed["native_per_space_volume"] is None:
-        reasons.append(f"volumes are those in {placed['space']}: no affine.mat beside the scan tells its native size")
+        reasons.append(f"volumes are those in {placed['space']}: {placed['native_note']}")
         status = "review" if status == "pass" else status
     told = {
         "scan_id": scan_id,

@@ -77,7 +77,15 @@ def read_affine(path: Path) -> np.ndarray:
         content = io.loadmat(path)
         numbers = content[next(key for key in content if key.startswith(("AffineTransform", "MatrixOffset")))].ravel()
         centre = content["fixed"].ravel()
-    except (OSError, ValueError, StopIteration, KeyError, io.matlab.MatReadError) as problem:
+    except (
+        OSError,
+        ValueError,
+        StopIteration,
+        LookupError,
+        TypeError,
+        NotImplementedError,
+        io.matlab.MatReadError,
+    ) as problem:
         raise BadInput(
             expected="an affine transform of ITK",
             got=str(problem),

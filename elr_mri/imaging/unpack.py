@@ -31,6 +31,7 @@ UNREADABLE = (
     nib.freesurfer.mghformat.MGHError,
     TypeError,
     ValueError,
+    OverflowError,  # an offset of the voxels that is infinite, or beyond any file
 )
 
 #: Files of one DICOM series; the finest T1 has some 400.
@@ -70,8 +71,11 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
 
 def _is_dicom(path: Path) -> bool:
     """Whether a file says that it is DICOM (`DICM` after 128 bytes); an enhanced one holds a whole head."""
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as problem:
+        raise Unusable(f"unreadable: {problem.strerror}") from problem
 
 
 def _by_itself(path: Path, scratch: Path) -> Path:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from elr_mri.config import Cohort, Ingest
 from elr_mri.errors import BadInput
-from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, no_notes, refuse_empty
+from elr_mri.scans.cohort import Found, blank_images, keep_one_per_visit, mark, no_notes, refuse_empty, session_key
 from elr_mri.scans.download import files_under, read_table
 from elr_mri.scans.written import FACTS, complete
 
@@ -67,7 +67,7 @@ def list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
         parts = path.relative_to(root).parts
         if not parts[0].startswith("sub-") or not _NIFTI.fullmatch(path.name):
             continue
-        session = parts[1] if parts[1].startswith("ses-") else ""
+        session = session_key(parts[1]) if parts[1].startswith("ses-") else ""
         t1w = re.search(r"_T1w\.nii(\.gz)?$", path.name) and path.parent.name == "anat"
         t1w = t1w and not re.search(r"_part-(phase|real|imag)_", path.name)
         run = re.search(r"_run-(\d+)_", path.name)
@@ -95,7 +95,6 @@ def _facts(root: Path, files: Sequence[Path], scanned: set[tuple[str, str]]) -> 
     for path in files:
         if re.fullmatch(r"sub-[A-Za-z0-9]+_sessions\.tsv", path.name):
             own = _table(path, "session", SESSIONS)
-            own["session"] = "ses-" + own["session"].str.removeprefix("ses-")
             sessions.append(own.assign(participant=path.name.removesuffix("_sessions.tsv")))
             used.append(path)
     known = {(row["participant"], row["session"]) for own in sessions for row in own.to_dict("records")}
@@ -124,6 +123,8 @@ def _facts(root: Path, files: Sequence[Path], scanned: set[tuple[str, str]]) -> 
 def _table(path: Path, key: str, columns: dict[str, list[str]]) -> pd.DataFrame:
     """One table with its key, the facts and where each row stands."""
     table = read_table(path, columns, required=(key,))
+    if key == "session":  # `M00` and `ses-M000` are one
+        table[key] = table[key].map(session_key, na_action="ignore")
     twice = table[key][table[key].duplicated()]
     if len(twice):
         raise BadInput(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from elr_mri.config import Cohort, Ingest
 from elr_mri.scans import bids
-from elr_mri.scans.cohort import Found, blank_images, mark
+from elr_mri.scans.cohort import Found, blank_images, mark, session_key
 from elr_mri.scans.download import files_under
 from elr_mri.scans.imagepath import MNI_SPACES, space_of
 
@@ -39,7 +39,7 @@ def list_images(files: Sequence[Path], root: Path) -> pd.DataFrame:
         row = {
             "image_path": str(path),
             "participant": parts[1],
-            "session": parts[2],
+            "session": session_key(parts[2]),
             "rank_crop": "_desc-Crop" in path.name,
         }
         rows.append(row | {"reason": None if linear else "not-t1"})

@@ -98,6 +98,18 @@ def session_months(labels: pd.Series) -> pd.Series:
     )
 
 
+def session_key(label: str) -> str:
+    """A session label in one spelling: `ses-M006` for `M6`, `ses-M06` and `ses-M006`; others as they are.
+
+    >>> session_key("ses-M00"), session_key("baseline"), session_key("")
+    ('ses-M000', 'ses-baseline', '')
+    """
+    months = session_months(pd.Series([label], dtype="str"))[0]
+    if months == months:
+        return session_id(months)
+    return "ses-" + label.removeprefix("ses-") if label else ""
+
+
 def mark(
     images: pd.DataFrame, chosen: Iterable[bool] | pd.Series, reason: str, detail: str | pd.Series | None = None
 ) -> None:

@@ -71,6 +71,9 @@ BROKEN = {
     "complex numbers": ("a.nii", of_volume(np.ones((30, 32, 34), np.complex64)), "real numbers"),
     "an unknown data type": ("a.nii", good(datatype=(70, "2h", 4321, 16)), "unreadable"),
     "voxels that begin behind the end": ("a.nii", good(offset=(108, "f", 1e7)), "unreadable"),
+    "voxels that begin at infinity": ("a.nii", good(offset=(108, "f", float("inf"))), "unreadable"),
+    "voxels that begin beyond any file": ("a.nii", good(offset=(108, "f", 1e30)), "unreadable"),
+    "the same, compressed": ("a.nii.gz", gzip.compress(good(offset=(108, "f", 1e30))), "unreadable"),
     "NaN in the affine": ("a.nii", good(srow=(280, "4f", float("nan"), 0, 0, 0)), "affine"),
     "an affine of zeros": ("a.nii", good(srow=(280, "12f", *[0.0] * 12)), "affine"),
     "sheared axes": ("a.nii", of_volume(filled(0.5, 0.1), SHEAR), "sheared"),
@@ -95,6 +98,18 @@ def test_a_broken_image_fails_with_its_reason(fault: str, tmp_path: Path) -> Non
     told = go(tmp_path / name, tmp_path)
     assert told["status"] == "fail" and word in told["reason"] and "\n" not in told["reason"], told
     assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+def test_a_file_that_opens_but_cannot_be_read_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.nii").write_bytes(good())
+    monkeypatch.setattr(
+        "builtins.open", lambda *a, **k: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
+    with (
+        pytest.raises(unpack.Unusable, match="Permission denied"),
+        unpack.local_file(str(tmp_path / "a.nii"), tmp_path),
+    ):
+        pass
 
 
 def test_a_good_image_passes(tmp_path: Path) -> None:

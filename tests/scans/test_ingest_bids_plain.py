@@ -217,3 +217,13 @@ def test_a_plain_table_under_other_column_names(plain, run):
     path = plain([{"image_path": "a.nii"}])
     path.write_text("Participant_ID;Path;Age;Group;Session_ID\nsub-01;a.nii;70;Control;ses-M06\n")
     assert run(("tsv", path, "MINE"))["scans"]["scan_id"].tolist() == ["sub-MINE01_ses-M006"]
+
+
+@pytest.mark.parametrize("told", ["ses-M00", "M000"])
+@pytest.mark.parametrize("folder", ["ses-M00", "ses-M000"])
+def test_sessions_of_two_and_of_three_digits_are_one(bids, run, told, folder):
+    rows = [{"session_id": told, "age": 71, "diagnosis": "MCI"}]
+    root = bids({"sub-01": {folder: b"a"}}, PEOPLE[:1], {"sub-01": rows})
+    assert run(("bids", root, "HOME"))["scans"][["session_id", "diagnosis"]].values.tolist() == [["ses-M000", "MCI"]]
+    with pytest.raises(BadInput, match="sub-01_sessions.tsv.*ses-M000 more than once"):
+        run(("bids", bids({}, PEOPLE[:1], {"sub-01": [*rows, {"session_id": "ses-M0"}]}), "HOME"))
