@@ -8,6 +8,7 @@ stored, without a password, and not larger than an image can be.
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import BinaryIO
 
 _IN_ZIP = re.compile(r"(.+?\.zip)!(.+)", re.I | re.S)
 
-#: What opening or reading a broken file or archive raises (`struct.error` from a directory cut short is a ValueError).
+#: What opening or reading a broken file or archive raises (`struct.error`: a directory cut short).
 READ_ERRORS = (
     OSError,
     EOFError,
@@ -28,6 +29,7 @@ READ_ERRORS = (
     ValueError,
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
+    struct.error,
     zlib.error,
 )
 

@@ -63,3 +63,13 @@ def test_the_affine_beside_a_scan_gives_native_volumes(placed: Path) -> None:
     assert native["status"] == "pass" and native["reason"] == ""
     for region, volume in unknown["volumes_mm3"].items():
         assert native["volumes_mm3"][region] == pytest.approx(0.729 * volume, rel=1e-4)
+
+
+def test_an_affine_that_cannot_be_read_is_as_good_as_none(placed: Path) -> None:
+    broken = placed / "sub-a_ses-M000_space-MNI152NLin2009cSym_res-1x1x1_affine.mat"
+    broken.write_bytes(b"no transform")
+    try:
+        told = convert_scan(str(placed / NAME), placed / "convert", "sub-e_ses-M000", Convert())
+    finally:
+        broken.unlink()
+    assert told["status"] == "pass" and told["native_per_space_volume"] is None
