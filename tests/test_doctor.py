@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_downloads as builders
 import yaml
 
 from elr_mri import config, provenance
@@ -25,9 +25,6 @@ from elr_mri.scans.download import matched, read_table
 from elr_mri.stages import MEMORY_MB, VERSIONS
 
 ROOT = Path(__file__).parents[1]
-_spec = importlib.util.spec_from_file_location("download_builders", ROOT / "tests" / "scans" / "conftest.py")
-builders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(builders)
 
 HERE = machine.Machine(
     python="3.11.7",
