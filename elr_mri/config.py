@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from elr_mri.errors import BadInput
 from elr_mri.sections import (
     Anatomy,
+    Atlases,
     Audit,
     Baseline,
     Cohort,
@@ -46,6 +47,7 @@ from elr_mri.sections import (
 
 __all__ = [
     "Anatomy",
+    "Atlases",
     "Audit",
     "Baseline",
     "Cohort",

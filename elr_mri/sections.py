@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -87,6 +87,10 @@ class Published(Section):
         return self
 
 
+#: The regions that are measured; their numbers in label maps are in `imaging/labels.py`.
+Region = Literal["hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right"]
+
+
 class Split(Section):
     """Shares of subjects, the rest is training; or published split tables."""
 
@@ -120,25 +124,75 @@ class Audit(Section):
     on_leak: Literal["stop", "report"] = "stop"
 
 
+#: The named recipes of registration, from quick to thorough: what each sets; `config/README.md` has their times and Dice.
+RECIPES: dict[str, dict[str, Any]] = {
+    "affine": {"n4_spacing_mm": 6.0, "warp": "none", "detail_iterations": 0},
+    "fast": {
+        "n4_spacing_mm": 8.0,
+        "n4_iterations": (12, 12),
+        "affine_spacing_mm": 5.0,
+        "syn_spacing_mm": 4.0,
+        "syn_iterations": (15, 10),
+        "detail_spacing_mm": 2.0,
+        "detail_iterations": 30,
+    },
+    "standard": {},
+    "accurate": {
+        "affine_spacing_mm": 3.0,
+        "syn_spacing_mm": 2.0,
+        "syn_iterations": (40, 30, 20),
+        "detail_spacing_mm": 1.0,
+        "detail_iterations": 30,
+    },
+}
+
+
 class Register(Section):
     """Bias correction, brain extraction, affine and deformable registration to the template.
 
-    Spacings in mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
+    `recipe` sets all the rest but template and output grid; a key given beside it goes before the recipe's. Spacings in
+    mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
     `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
-    our demons (fast, the same on every machine) or SyN of ANTs. `write_syn` also writes the deformed scan.
+    our demons (fast, the same on every machine), SyN of ANTs, or none. `write_syn` also writes the deformed scan.
     """
 
+    recipe: Literal["affine", "fast", "standard", "accurate"] = "standard"
     template: str = "MNI152NLin2009aSym"
     spacing_mm: Positive = 1.5
     n4_spacing_mm: Positive = 4.0
     n4_iterations: Annotated[tuple[int, ...], Field(min_length=1, max_length=4)] = (30, 30)
     affine_spacing_mm: Positive = 4.0
-    warp: Literal["demons", "syn"] = "demons"
+    warp: Literal["none", "demons", "syn"] = "demons"
     syn_spacing_mm: Positive = 2.5
     syn_iterations: Annotated[tuple[int, ...], Field(min_length=1)] = (25, 20, 10)
     detail_spacing_mm: Positive = 1.5
     detail_iterations: Annotated[int, Field(ge=0)] = 20
     write_syn: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_recipe(cls, given: Any) -> Any:
+        recipe = given.get("recipe") if isinstance(given, dict) else None
+        return RECIPES[recipe] | given if isinstance(recipe, str) and recipe in RECIPES else given
+
+
+class Atlases(Section):
+    """Manually labelled scans whose labels are fused on every scan; `path: null` is none.
+
+    `path` holds pairs of `NAME<image_ends>` and `NAME<labels_ends>`; `numbers` tells a region's number, or numbers, in
+    the labels. `mirror` lets each atlas vote twice, once mirrored: for few atlases and a symmetric template.
+    """
+
+    path: str | None = None
+    image_ends: str = "_T1.nii.gz"
+    labels_ends: str = "_labels.nii.gz"
+    numbers: dict[Region, int | tuple[int, ...]] = {
+        "hippocampus_left": 1,
+        "hippocampus_right": 2,
+        "entorhinal_left": 3,
+        "entorhinal_right": 4,
+    }
+    mirror: bool = False
 
 
 class Measure(Section):
@@ -268,6 +322,7 @@ class Study(Section):
     convert: Convert = Convert()
     audit: Audit = Audit()
     register: Register = Register()
+    atlases: Atlases = Atlases()
     measure: Measure = Measure()
     pack: Pack = Pack()
     baseline: Baseline = Baseline()

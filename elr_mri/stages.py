@@ -13,6 +13,7 @@ VERSIONS = {
     "convert": 4,
     "audit": 1,
     "register": 1,
+    "atlases": 1,
     "measure": 1,
     "pack": 1,
     "baseline": 1,

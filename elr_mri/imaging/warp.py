@@ -41,7 +41,10 @@ def deform(template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np
     ----------
     brain : (X, Y, Z) float32, native, brain-extracted; `affine` (4, 4) its voxels to RAS+ mm.
     """
-    if settings.warp == "syn":
+    if settings.warp == "none":
+        grid = brain_grid(FIELD_SPACING_MM)
+        warp = Warp(grid, np.zeros((3, *grid.shape), dtype=np.float32))
+    elif settings.warp == "syn":
         warp = _syn(template, brain, affine, matrix, settings)
     else:
         warp = pyramid(
