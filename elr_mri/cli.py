@@ -276,6 +276,7 @@ def report(
     registered: Annotated[Path | None, typer.Option(help="The folder that `register` wrote.")] = None,
     model: Annotated[list[Path] | None, typer.Option(help="A model folder; may be repeated.")] = None,
     explained: Annotated[Path | None, typer.Option(help="The folder that `explain` wrote.")] = None,
+    reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -296,6 +297,7 @@ def report(
         register_dir=registered,
         model_dirs=model or [],
         explain_dir=explained,
+        review_path=reviewed,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -22,3 +24,8 @@ def render(name: str, context: Mapping[str, Any], folders: Sequence[Path]) -> st
         lstrip_blocks=True,
     )
     return environment.get_template(name).render(context)
+
+
+def link(target: Path, folder: Path) -> str:
+    """The relative address of a file from a page in `folder`."""
+    return quote(Path(os.path.relpath(target, folder)).as_posix())

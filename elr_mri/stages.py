@@ -21,7 +21,7 @@ VERSIONS = {
     "predict": 1,
     "explain": 2,
     "evaluate": 1,
-    "report": 2,
+    "report": 3,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

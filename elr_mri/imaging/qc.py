@@ -188,9 +188,11 @@ def outside(name: str, value: float) -> str:
 
 def slack(found: dict[str, float]) -> float:
     """How far the worst number is inside its limits: 0 at the edge of `review`, -1 at that of `fail`; for sorting."""
-    told = []
+    told = [np.inf]
     for name in LIMITS.keys() & found.keys():
         (low, high), (fail_low, fail_high) = LIMITS[name].review, LIMITS[name].fail
+        if not np.isfinite(found[name]):
+            return -np.inf
         told.append((high - found[name]) / (fail_high - high) if fail_high > high else np.inf)
         told.append((found[name] - low) / (low - fail_low) if low > fail_low else np.inf)
-    return float(np.nan_to_num(min(told), nan=-np.inf))
+    return float(min(told))

@@ -11,12 +11,10 @@ directions, but a scan that was never registered has no outputs and cannot pass.
 from __future__ import annotations
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
@@ -147,11 +145,10 @@ def _decided(row: dict[str, Any], decision: Mapping[str, str] | None) -> dict[st
 
 def page(rows: list[dict[str, Any]], register_dir: Path, out_dir: Path) -> str:
     """The cohort page: every scan, worst first, with its picture by relative link."""
-    beside = os.path.relpath(register_dir, out_dir)
     shown = [
         {
             **{name: row[name] for name in ("scan_id", "verdict", "step", "reasons", "decided_by")},
-            "picture": _picture(row, register_dir, beside),
+            "picture": _picture(row, register_dir, out_dir),
             "numbers": [
                 (name, value, outside(name, value)) for name, value in row["numbers"].items() if name in LIMITS
             ],
@@ -174,12 +171,11 @@ def _badness(row: dict[str, Any]) -> tuple[int, float, str]:
     return -STATES.index(row["verdict"]), slack(row["numbers"]) if row["numbers"] else float("-inf"), row["scan_id"]
 
 
-def _picture(row: dict[str, Any], register_dir: Path, beside: str) -> str | None:
+def _picture(row: dict[str, Any], register_dir: Path, out_dir: Path) -> str | None:
     """The address of a scan's picture from the page, or None where there is none."""
     name = row["files"].get("picture")
-    if name is None or not (register_dir / row["scan_id"] / name).is_file():
-        return None
-    return quote(f"{beside}/{row['scan_id']}/{name}".replace(os.sep, "/"))
+    path = register_dir / row["scan_id"] / (name or "")
+    return pages.link(path, out_dir) if path.is_file() else None
 
 
 def _table(out_dir: Path) -> Path:
