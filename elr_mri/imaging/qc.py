@@ -166,15 +166,15 @@ def _flipped(still: np.ndarray, moved: np.ndarray, inside: np.ndarray, axis: int
 
 
 def verdict(found: dict[str, float]) -> tuple[str, list[str]]:
-    """pass, review or fail, and a reason for every number outside its limits."""
-    state, reasons = "pass", []
+    """pass, review or fail, and a reason for every number outside its limits, those that fail it first."""
+    reasons: dict[str, list[str]] = {"fail": [], "review": [], "pass": []}
     for name, limit in LIMITS.items():
-        worse = outside(name, found[name])
-        if worse != "pass":
-            state = worse if state != "fail" else state
-            low, high = getattr(limit, worse)
-            reasons.append(f"{limit.words} {found[name]:.3g} outside {low:g} to {high:g}")
-    return state, reasons
+        state = outside(name, found[name])
+        if state != "pass":
+            low, high = getattr(limit, state)
+            reasons[state].append(f"{limit.words} {found[name]:.3g} outside {low:g} to {high:g}")
+    worst = next((state for state in ("fail", "review") if reasons[state]), "pass")
+    return worst, reasons["fail"] + reasons["review"]
 
 
 def outside(name: str, value: float) -> str:

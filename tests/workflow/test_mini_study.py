@@ -94,7 +94,8 @@ def test_a_persons_decision_re_registers_nothing_and_its_edit_reviews_again(mini
     scan_id = table(mini, "imaging/pack/index.tsv")["scan_id"].iloc[0]
     decisions.write_text(f"scan_id\tverdict\tnote\n{scan_id}\tfail\tmoved\n")
     study = changed(**MINI, review={"decisions": str(decisions)})
-    plain = (mini / "results" / "imaging" / "review" / "review.tsv").read_bytes()
+    outputs = [mini / "results" / "imaging" / "review" / name for name in ("review.tsv", "review.html")]
+    plain, times = outputs[0].read_bytes(), [(o.stat().st_atime_ns, o.stat().st_mtime_ns) for o in outputs]
     try:
         reviewed = run(mini, study, "results/imaging/review/review.tsv")
         assert reviewed.returncode == 0 and rules(reviewed) == {"review"}, reviewed.stdout[-4000:]
@@ -109,9 +110,10 @@ def test_a_persons_decision_re_registers_nothing_and_its_edit_reviews_again(mini
         refused = run(mini, study, "results/imaging/review/review.tsv")
         assert refused.returncode != 0 and "elr-mri: " in refused.stdout and "got 'nobody'" in refused.stdout
     finally:
-        again = run(mini, MINI, "results/imaging/review/review.tsv", "results/imaging/review/review.html")
-    assert again.returncode == 0
-    assert (mini / "results" / "imaging" / "review" / "review.tsv").read_bytes() == plain
+        again = run(mini, MINI, "results/imaging/review/review.tsv")
+        for output, ns in zip(outputs, times):  # as if nothing had been: the other tests find the study as it was
+            os.utime(output, ns=ns)
+    assert again.returncode == 0 and outputs[0].read_bytes() == plain
 
 
 def test_the_review_page_shows_every_scan(mini):
