@@ -24,7 +24,9 @@ from elr_mri.imaging.transforms import Warp
 
 QC_SPACING_MM = 3.0
 
-#: Percentiles of the template's intensities in the brain between which a voxel is deep white matter, cortex or fluid.
+#: Percentiles of the template's intensities in the brain between which a voxel is deep white matter, cortex or fluid,
+#: and the width (σ) over which intensities are compared.
+NEARBY_MM = 15.0
 TISSUES = {"white": (86, 99), "grey": (20, 42), "fluid": (0, 4)}
 
 
@@ -47,13 +49,13 @@ LIMITS = {
     "correlation_warped": Limit(
         (0.68, 1.0), (0.50, 1.0), "correlation with the template inside the brain, after the warp"
     ),
-    "local_correlation": Limit((0.70, 1.0), (0.55, 1.0), "local correlation with the template after the warp"),
+    "local_correlation": Limit((0.70, 1.0), (0.60, 1.0), "local correlation with the template after the warp"),
     "upright_margin": Limit(
-        (0.20, 2.0), (0.05, 2.0), "correlation upright less the best of upside-down and back-to-front"
+        (0.22, 2.0), (0.15, 2.0), "correlation upright less the best of upside-down and back-to-front"
     ),
-    "white_over_grey": Limit((1.12, 3.5), (1.02, 6.0), "white matter over grey matter"),
+    "white_over_grey": Limit((1.12, 3.5), (1.08, 6.0), "white matter over grey matter"),
     "grey_over_fluid": Limit((1.20, 100.0), (1.05, 100.0), "grey matter over fluid"),
-    "joint_variation": Limit((0.0, 1.3), (0.0, 2.2), "joint variation of white and grey matter over their difference"),
+    "joint_variation": Limit((0.0, 1.2), (0.0, 1.6), "joint variation of white and grey matter over their difference"),
     "air": Limit((0.0, 0.15), (0.0, 0.35), "darkest twentieth of the scan over white matter"),
     "noise": Limit((0.0, 0.12), (0.0, 0.25), "noise over white matter"),
     "rotation_degrees": Limit((0.0, 45.0), (0.0, 90.0), "rotation against the header, degrees"),
@@ -113,11 +115,15 @@ def numbers(
 def tissue(still: np.ndarray, warped: np.ndarray, seen: np.ndarray, inside: np.ndarray) -> dict[str, float]:
     """What tells a T1 from another contrast: the median of the scan where the template is white, grey or fluid.
 
-    Tissues are bands of the template's own intensities inside the brain (`WHITE`, `GREY`, `FLUID`, percentiles), so that
-    any T1 template serves. `joint_variation` is the coefficient of joint variation of white and grey matter (Ganzetti et
+    Tissues are bands of the template's own intensities inside the brain (`TISSUES`), so that any T1 template serves.
+    Intensities are taken relative to their mean nearby (`NEARBY_MM`), so that what is left of a bias field does not
+    count. `joint_variation` is the coefficient of joint variation of white and grey matter (Ganzetti et
     al., Front Neuroinform 10, 2016).
     """
-    deep = ndimage.binary_erosion(inside, iterations=2) & (seen > 0.9)
+    held = inside & (seen > 0.9)
+    deep = ndimage.binary_erosion(inside, iterations=2) & held
+    nearby = [ndimage.gaussian_filter(part * held, NEARBY_MM / QC_SPACING_MM) for part in (warped, np.float32(1))]
+    warped = warped * nearby[1] / np.maximum(nearby[0], 1e-6)
     bands = {name: np.percentile(still[inside], band) for name, band in TISSUES.items()}
     found = {name: warped[deep & (still >= low) & (still <= high)] for name, (low, high) in bands.items()}
     if min(values.size for values in found.values()) < 30:
