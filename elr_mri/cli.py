@@ -13,7 +13,7 @@ import typer
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.options import Batch, Batches, Config, Output, Packed, Scans, Splits
+from elr_mri.options import Batch, Batches, Config, Converted, ModelFolder, Output, Packed, Registered, Scans, Splits
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -108,13 +108,7 @@ def convert(scans: Scans, batch: Batch, output: Output, batches: Batches = 0, co
 
 
 @app.command(epilog="Example: `elr-mri audit --scans scans.tsv --splits splits.tsv --converted DIR --output audit.tsv`")
-def audit(
-    scans: Scans,
-    splits: Splits,
-    converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
-    output: Output,
-    config_: Config = DEFAULTS,
-) -> None:
+def audit(scans: Scans, splits: Splits, converted: Converted, output: Output, config_: Config = DEFAULTS) -> None:
     """Find images that stand under two ids; stop where one person is in two splits or cohorts."""
     from elr_mri.imaging.audit import audit as run
 
@@ -125,12 +119,7 @@ def audit(
     epilog="Example: `elr-mri register --scans scans.tsv --converted results/imaging/convert --batch 003 --batches 12 --output results/imaging/register`"
 )
 def register(
-    scans: Scans,
-    converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
-    batch: Batch,
-    output: Output,
-    batches: Batches = 0,
-    config_: Config = DEFAULTS,
+    scans: Scans, converted: Converted, batch: Batch, output: Output, batches: Batches = 0, config_: Config = DEFAULTS
 ) -> None:
     """Correct the bias field, extract the brain, register it to the template (affine, then SyN) and check the result."""
     from elr_mri.imaging.register import register as run
@@ -142,12 +131,7 @@ def register(
     epilog="Example: `elr-mri measure --scans scans.tsv --registered results/imaging/register --batch 003 --batches 12 --output results/imaging/measure`"
 )
 def measure(
-    scans: Scans,
-    registered: Annotated[Path, typer.Option(help="The folder that `register` wrote.")],
-    batch: Batch,
-    output: Output,
-    batches: Batches = 0,
-    config_: Config = DEFAULTS,
+    scans: Scans, registered: Registered, batch: Batch, output: Output, batches: Batches = 0, config_: Config = DEFAULTS
 ) -> None:
     """Measure hippocampal, entorhinal and intracranial volumes in native space, mm³."""
     from elr_mri.imaging.measure import measure as run
@@ -156,12 +140,25 @@ def measure(
 
 
 @app.command(
-    epilog="Example: `elr-mri pack --scans scans.tsv --converted DIR --registered DIR --measured DIR --output DIR`"
+    epilog="Example: `elr-mri review --scans scans.tsv --converted DIR --registered DIR --config config/config.yaml --output DIR`"
+)
+def review(
+    scans: Scans, converted: Converted, registered: Registered, output: Output, config_: Config = DEFAULTS
+) -> None:
+    """Gather quality control's verdicts in one table and one page, worst first; a person's decisions overrule them."""
+    from elr_mri.imaging.review import review as run
+
+    run(scans, converted, registered, config.section(config.Review, "review", config_), output)
+
+
+@app.command(
+    epilog="Example: `elr-mri pack --scans scans.tsv --reviewed review.tsv --converted DIR --registered DIR --measured DIR --output DIR`"
 )
 def pack(
     scans: Scans,
-    converted: Annotated[Path, typer.Option(help="The folder that `convert` wrote.")],
-    registered: Annotated[Path, typer.Option(help="The folder that `register` wrote.")],
+    reviewed: Annotated[Path, typer.Option(help="review.tsv, as `review` wrote it.")],
+    converted: Converted,
+    registered: Registered,
     measured: Annotated[Path, typer.Option(help="The folder that `measure` wrote.")],
     output: Output,
     config_: Config = DEFAULTS,
@@ -169,7 +166,7 @@ def pack(
     """Gather the registered volumes into one memory-mapped cache, and count what failed."""
     from elr_mri.imaging.cache import pack as run
 
-    run(scans, converted, registered, measured, config.section(config.Pack, "pack", config_), output)
+    run(scans, reviewed, converted, registered, measured, config.section(config.Pack, "pack", config_), output)
 
 
 @app.command(
@@ -211,12 +208,7 @@ def train(
     epilog="Example: `elr-mri predict --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output predictions.tsv`"
 )
 def predict(
-    model: Annotated[Path, typer.Option(help="A model folder.")],
-    packed: Packed,
-    scans: Scans,
-    splits: Splits,
-    output: Output,
-    config_: Config = DEFAULTS,
+    model: ModelFolder, packed: Packed, scans: Scans, splits: Splits, output: Output, config_: Config = DEFAULTS
 ) -> None:
     """Predict every packed scan with a trained model."""
     from elr_mri.learning.predict import predict as run
@@ -228,12 +220,7 @@ def predict(
     epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`"
 )
 def explain(
-    model: Annotated[Path, typer.Option(help="A model folder.")],
-    packed: Packed,
-    scans: Scans,
-    splits: Splits,
-    output: Output,
-    config_: Config = DEFAULTS,
+    model: ModelFolder, packed: Packed, scans: Scans, splits: Splits, output: Output, config_: Config = DEFAULTS
 ) -> None:
     """Map which voxels the predictions depend on: gradient saliency, aggregated and for one example of each class."""
     from elr_mri.learning.explain import explain as run
@@ -289,6 +276,7 @@ def report(
     registered: Annotated[Path | None, typer.Option(help="The folder that `register` wrote.")] = None,
     model: Annotated[list[Path] | None, typer.Option(help="A model folder; may be repeated.")] = None,
     explained: Annotated[Path | None, typer.Option(help="The folder that `explain` wrote.")] = None,
+    reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -309,6 +297,7 @@ def report(
         register_dir=registered,
         model_dirs=model or [],
         explain_dir=explained,
+        review_path=reviewed,
     )
 
 
@@ -318,7 +307,7 @@ def report(
 )
 def predict_scan(
     scan: Annotated[Path, typer.Argument(help="A T1-weighted scan: NIfTI, MGZ, or a folder of one DICOM series.")],
-    model: Annotated[Path, typer.Option(help="A model folder.")],
+    model: ModelFolder,
     out: Annotated[Path, typer.Option(help="Folder for the page, the JSON and the registered scan.")],
     age: Annotated[float | None, typer.Option(help="Age at the scan in years.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="model.json of the volume baseline, for percentiles.")] = None,

@@ -13,8 +13,11 @@ Config = Annotated[
 Output = Annotated[Path, typer.Option("--output", help="Where the result goes.")]
 Scans = Annotated[Path, typer.Option("--scans", help="The scan table, scans.tsv.")]
 Splits = Annotated[Path, typer.Option("--splits", help="The split table, splits.tsv.")]
+Converted = Annotated[Path, typer.Option("--converted", help="The folder that `convert` wrote.")]
+Registered = Annotated[Path, typer.Option("--registered", help="The folder that `register` wrote.")]
 Packed = Annotated[Path, typer.Option("--packed", help="The cache folder that `pack` wrote.")]
 Batch = Annotated[str, typer.Option("--batch", help="Which batch of scans; see --batches.")]
 Batches = Annotated[
     int, typer.Option("--batches", help="Number of batches; 0: every scan is its own batch, named by its id.")
 ]
+ModelFolder = Annotated[Path, typer.Option("--model", help="A model folder.")]

@@ -201,6 +201,12 @@ class Measure(Section):
     labels: str = "shipped"
 
 
+class Review(Section):
+    """The last word on every scan: quality control's verdict, or a person's in the table `decisions`."""
+
+    decisions: str | None = None
+
+
 class Pack(Section):
     """Which registered volume the network sees."""
 
@@ -324,6 +330,7 @@ class Study(Section):
     register: Register = Register()
     atlases: Atlases = Atlases()
     measure: Measure = Measure()
+    review: Review = Review()
     pack: Pack = Pack()
     baseline: Baseline = Baseline()
     train: Train = Train()

@@ -24,6 +24,7 @@ FAILURES = {
     "convert": "the image could not be read or converted",
     "no-brain": "no brain was found in it",
     "quality-control": "quality control refused its registration",
+    "review": "a person refused it in the review",
 }
 
 #: `review` tells how many of the packed scans quality control marks to be looked at. `diagnosis` is blank in sums.

@@ -1,7 +1,4 @@
-"""Self-contained HTML pages: templates with every picture inside, nothing loaded from anywhere.
-
-Jinja escapes all values, so that an id such as `<script>` in a table shows as text.
-"""
+"""Self-contained HTML pages of this zone: every picture inside, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
+
+from elr_mri import pages
 
 TEMPLATES = Path(__file__).with_name("templates")
 #: A picture that is larger as stored is put into the page as JPEG; the full one stays among the figures.
@@ -20,19 +18,8 @@ MAX_BYTES = 300_000
 
 
 def render(name: str, context: Mapping[str, Any], *, folder: Path | None = None) -> str:
-    """The page `name` from `folder` (default: this zone's), which may extend `base.html.j2` of this zone.
-
-    A name that the template uses and `context` lacks is an error, never a blank.
-    """
-    folders = [folder, TEMPLATES] if folder else [TEMPLATES]
-    environment = Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name).render(context)
+    """The page `name` from `folder` (default: this zone's), which may extend `base.html.j2` of this zone."""
+    return pages.render(name, context, [folder, TEMPLATES] if folder else [TEMPLATES])
 
 
 def picture(stem: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from elr_mri import config, provenance
+from elr_mri import config, pages, provenance
 from elr_mri.findings import accounting, consort, figures, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
@@ -48,6 +48,7 @@ def report(
     register_dir: Path | None = None,
     model_dirs: Sequence[Path] = (),
     explain_dir: Path | None = None,
+    review_path: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -68,6 +69,8 @@ def report(
         Model folders `<model>/seed-<n>` with history.tsv.
     explain_dir : path
         Saliency maps of one model, in a folder of its name.
+    review_path : path
+        The page of `review`, which this page links to.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -113,6 +116,7 @@ def report(
         "failed": list(failed.head(MAX_LISTED).itertuples(index=False)),
         "n_failed": len(failed),
         "examples": chosen,
+        "review_link": pages.link(review_path, page_path.parent) if review_path else None,
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),

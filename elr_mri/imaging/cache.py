@@ -26,6 +26,7 @@ from elr_mri.imaging.batch import STATES
 from elr_mri.imaging.labels import VOLUMES
 from elr_mri.imaging.measure import ROI
 from elr_mri.imaging.register import MAX_INTENSITY
+from elr_mri.imaging.review import REVIEW
 from elr_mri.provenance import atomic, digest_file, digest_json, read_json, record, sidecar, write_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import read_scans
@@ -120,17 +121,18 @@ def decode(stored: np.ndarray) -> np.ndarray:
 
 def pack(
     scans_path: Path | str,
+    review_path: Path | str,
     convert_dir: Path | str,
     register_dir: Path | str,
     measure_dir: Path | str,
     settings: Pack,
     out_dir: Path | str,
 ) -> None:
-    """Gather what the per-scan steps wrote into a cache in `out_dir`; scans that failed are left out and told in
-    status.tsv."""
+    """Gather what the per-scan steps wrote into a cache in `out_dir`; scans that `review.tsv` fails are left out and
+    told in status.tsv."""
     scans, out_dir = read_scans(scans_path), Path(out_dir)
     folders = {"convert": Path(convert_dir), "register": Path(register_dir), "measure": Path(measure_dir)}
-    states = pd.DataFrame([_state(scan_id, folders) for scan_id in scans["scan_id"]])
+    states = _states(scans, Path(review_path))
     kept = list(states.loc[states["status"] != "fail", "scan_id"])
     print(
         f"pack {len(kept)} of {len(scans)} scans; {len(scans) - len(kept)} failed and are told in status.tsv",
@@ -198,13 +200,18 @@ def volume_path(register_dir: Path, scan_id: str, space: str) -> Path:
     return register_dir / scan_id / name
 
 
-def _state(scan_id: str, folders: dict[str, Path]) -> dict[str, str]:
-    """The last word on a scan: the first step that failed it, or QC's verdict."""
-    told = read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")
-    if told["status"] == "fail":
-        return {"scan_id": scan_id, "step": "convert", "status": "fail", "reason": told["reason"]}
-    told = read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")
-    return {"scan_id": scan_id, "step": "register", "status": told["status"], "reason": told["reason"]}
+def _states(scans: pd.DataFrame, review_path: Path) -> pd.DataFrame:
+    """The last word on every scan, as `review` wrote it, in the order of the scan table."""
+    told = REVIEW.read(review_path).set_index("scan_id")
+    if strange := set(told.index) ^ set(scans["scan_id"]):
+        raise BadInput(
+            expected="one row for every scan of the scan table",
+            got=f"{len(strange)} scans in one table only, e.g. {min(strange)}",
+            where=str(review_path),
+            fix="Run `elr-mri review` again.",
+        )
+    told = told.loc[list(scans["scan_id"]), ["step", "verdict", "reasons"]].reset_index()
+    return told.rename(columns={"verdict": "status", "reasons": "reason"})
 
 
 def _rois(measure_dir: Path, scan_id: str) -> dict[str, Any]:

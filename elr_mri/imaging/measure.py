@@ -69,12 +69,12 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     Returns
     -------
     dict
-        scan_id, status, reason, and `volumes_mm3` by region. A scan that failed registration fails here with that
-        reason.
+        scan_id, status and reason as `register` told them, and `volumes_mm3` by region; these are absent where nothing
+        was registered.
     """
     register_dir, out_dir = Path(register_dir), Path(out_dir)
     told = read_json(register_dir / f"{scan_id}_qc.json")
-    if told["status"] == "fail":
+    if "files" not in told:  # a scan that quality control failed is measured too: a person may overrule the verdict
         return {"scan_id": scan_id, "status": "fail", "reason": told["reason"]}
     files = {name: register_dir / file for name, file in told["files"].items()}
     table = out_dir / f"{scan_id}_volumes.tsv"
@@ -111,7 +111,8 @@ def region_volumes(labels: Labels, matrix: np.ndarray, warp: Warp) -> dict[str, 
     matrix, warp : template to native mm: (4, 4), and the displacement before it.
     """
     grid = _label_box(labels, INTEGRAL_SPACING_MM)
-    growth = jacobian(warp.onto(grid).voxels()) * abs(np.linalg.det(matrix[:3, :3])) * grid.voxel_mm3
+    unfolded = np.maximum(jacobian(warp.onto(grid).voxels()), 0)  # a folded place has no volume
+    growth = unfolded * abs(np.linalg.det(matrix[:3, :3])) * grid.voxel_mm3
     points = grid.points()
     return {
         region: float((at(labels.share(region), labels.affine, points, mode="constant") * growth).sum())

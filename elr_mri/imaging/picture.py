@@ -17,15 +17,18 @@ from elr_mri.provenance import atomic
 PLANES_MM = ((0, (-26, 0, 26)), (1, (-60, -18, 14)), (2, (-22, 0, 24)))
 PIXEL_MM = 1.0
 PICTURE_BOX_MM = ((-84.0, -118.0, -76.0), (84.0, 86.0, 92.0))
-OUTLINE, TISSUE = (255, 170, 40), (70, 200, 255)
+OUTLINE, TISSUE, QUIET = (255, 170, 40), (70, 200, 255), (150, 160, 170)
 #: Template intensity (white matter is about 0.9, grey about 0.65) whose contour is drawn.
 TISSUE_LEVEL = 0.78
 CAPTION_PIXELS = 22
+#: Width and height of the picture: three slices of each plane in a row, two rows, the caption.
+SHEET_PIXELS = (1665, 432)
 
 
 def draw(
     path: Path,
     template: Template,
+    volume: np.ndarray,
     brain: np.ndarray,
     affine: np.ndarray,
     matrix: np.ndarray,
@@ -33,23 +36,48 @@ def draw(
     *,
     caption: str,
 ) -> None:
-    """Write a PNG: above the scan after the affine, below after the warp, with the template's outline and white matter
-    edge.
+    """Write a PNG: above the whole scan after the affine, so that what the brain mask lost or kept is seen, below the
+    brain after the warp, with the template's outline and white matter edge.
 
     Parameters
     ----------
-    brain : (X, Y, Z) float32, native, white matter about 1; `affine` (4, 4) its voxels to RAS+ mm
+    volume, brain : (X, Y, Z) float32, native; of the brain white matter is about 1; `affine` (4, 4) voxels to RAS+ mm
     matrix, warp : template to native
     """
-    smooth = antialias(brain, np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), PIXEL_MM)
-    rows = [[_panel(plane, template, smooth, affine, matrix, used) for plane in _planes()] for used in (None, warp)]
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    rows = [
+        [_panel(plane, template, smooth, affine, matrix, used) for plane in _planes()]
+        for smooth, used in (
+            (antialias(volume / level(volume, brain), spacing, PIXEL_MM), None),
+            (antialias(brain, spacing, PIXEL_MM), warp),
+        )
+    ]
     height = max(panel.shape[0] for panel in rows[0])
     sheet = np.concatenate([np.concatenate([_centred(panel, height) for panel in row], axis=1) for row in rows])
     picture = Image.fromarray(np.pad(sheet, ((CAPTION_PIXELS, 0), (0, 0), (0, 0))))
-    words = f"{caption}   top: affine, bottom: warped; lines: outline and white matter of {template.id}"
-    ImageDraw.Draw(picture).text((6, 5), words, fill=(255, 255, 255))
+    _write_words(picture, f"{caption}   top: scan, affine; bottom: brain, warped; lines: {template.id}", height)
     with atomic(path) as draft:
         picture.save(draft, compress_level=2)
+
+
+def level(volume: np.ndarray, brain: np.ndarray) -> float:
+    """White matter of a scan in its own intensities: the median where the brain, in units of white matter, is about 1."""
+    values = volume[(brain > 0.9) & (brain < 1.1)]
+    return max(float(np.median(values)), 1e-6) if values.size else max(float(volume.max()), 1e-6)
+
+
+def _write_words(picture: Image.Image, words: str, height: int) -> None:
+    """Write the caption, and over each column where its slice lies and which side is left."""
+    pen, x = ImageDraw.Draw(picture), 0
+    pen.text((6, 5), words, fill=(255, 255, 255))
+    for axis, places in PLANES_MM:
+        across = 1 if axis == 0 else 0
+        width = int(PICTURE_BOX_MM[1][across] - PICTURE_BOX_MM[0][across]) + 5
+        for place in places:
+            for top in (CAPTION_PIXELS, CAPTION_PIXELS + height):
+                pen.text((x + 4, top + 2), f"{'xyz'[axis]} {place:+d}", fill=QUIET)
+            pen.text((x + 4, CAPTION_PIXELS + height * 3 // 2), "PLL"[axis], fill=QUIET)
+            x += width
 
 
 def _planes() -> list[Grid]:

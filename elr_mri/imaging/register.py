@@ -116,7 +116,7 @@ def register_scan(
         found = (place if placed else align)(volume, np.asarray(image.affine), template, settings)
     except (NoBrain, np.linalg.LinAlgError) as problem:
         return _refuse(out_dir, scan_id, str(problem))
-    numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
+    numbers = qc.numbers(template, volume, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
     if placed and placed["native_per_space_volume"] is None:
         reasons.append(f"volumes are those in {placed['space']}: {placed['native_note']}")
@@ -136,6 +136,7 @@ def register_scan(
     picture.draw(
         out_dir / files["picture"],
         template,
+        volume,
         found.brain,
         found.affine,
         found.matrix,

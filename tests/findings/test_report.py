@@ -72,6 +72,7 @@ def _report(root, models=("wide", "wide-elr"), full=True, **phantom):
         "notes_path": root / "notes.tsv",
         "demographics_path": root / "demographics.tsv",
         "register_dir": root / "register",
+        "review_path": root / "review" / "a page.html",
         "model_dirs": folders,
         "explain_dir": root / "explain" / "wide",
     }
@@ -137,6 +138,10 @@ def test_the_page_loads_nothing(whole):
     assert not {"link", "script", "iframe", "object"} & page.tags
     assert not re.search(r"@import|url\(", re.search(r"<style>(.*?)</style>", html, re.S).group(1))
     assert len(html) < 8e6
+
+
+def test_the_review_page_is_linked_by_its_relative_address(whole, bare):
+    assert 'href="review/a%20page.html"' in whole[1] and "the review page" not in bare
 
 
 def test_the_phantom_study_says_so_and_another_does_not(whole, bare):

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from elr_mri.config import Pack
+from elr_mri.config import Pack, Review
 from elr_mri.errors import BadInput
 from elr_mri.imaging.cache import MAPPINGS, Cache, decode, encode, pack
 from elr_mri.imaging.labels import VOLUMES
 from elr_mri.imaging.register import MAX_INTENSITY
+from elr_mri.imaging.review import review
 
 SHAPE = (5, 6, 4)
 AFFINE = np.diag([3.0, 3, 3, 1])
@@ -33,7 +34,8 @@ def test_encoding_clips():
 
 
 def write_study(folder, states):
-    """Folders as the three steps write them, with given states: pass, review, fail, or unread (convert failed)."""
+    """Folders as the per-scan steps write them, with given states: pass, review, fail, unread (convert failed), or
+    brainless (register found nothing)."""
     rng, volumes = np.random.default_rng(0), {}
     for scan_id, state in states.items():
         for step in ("convert", "register", "measure"):
@@ -46,9 +48,15 @@ def write_study(folder, states):
         (folder / "convert" / scan_id / f"{scan_id}_convert.json").write_text(json.dumps(converted))
         if state == "unread":
             continue
-        files = {"affine_image": f"{scan_id}_space-T_T1w.nii.gz"}
+        qc = folder / "register" / scan_id / f"{scan_id}_qc.json"
+        if state == "brainless":
+            qc.write_text(json.dumps({"status": "fail", "reason": "no brain found", "numbers": {}}))
+            continue
+        files = {"affine_image": f"{scan_id}_space-T_T1w.nii.gz", "picture": f"{scan_id}_qc.png"}
+        numbers = {"mask_dice": {"pass": 0.95, "review": 0.85, "fail": 0.5}[state]}
         told = {"status": state, "reason": "" if state == "pass" else "blurred", "template": "T", "files": files}
-        (folder / "register" / scan_id / f"{scan_id}_qc.json").write_text(json.dumps(told))
+        qc.write_text(json.dumps(told | {"numbers": numbers}))
+        (folder / "register" / scan_id / files["picture"]).write_bytes(b"")
         volumes[scan_id] = rng.uniform(0, MAX_INTENSITY, SHAPE).astype(np.float32)
         nib.save(nib.Nifti1Image(volumes[scan_id], AFFINE), folder / "register" / scan_id / files["affine_image"])
         for step, name in (
@@ -89,8 +97,10 @@ def write_study(folder, states):
 
 
 def go(folder, **settings):
+    review(folder / "scans.tsv", folder / "convert", folder / "register", Review(), folder / "review")
     pack(
         folder / "scans.tsv",
+        folder / "review" / "review.tsv",
         *(folder / step for step in ("convert", "register", "measure")),
         Pack(**settings),
         folder / "pack",

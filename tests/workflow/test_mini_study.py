@@ -12,6 +12,11 @@ from studies import MINI, changed, run, truth
 pytestmark = pytest.mark.xdist_group("mini")
 
 
+def rules(finished) -> set[str]:
+    """The rules that a run of Snakemake started, or would start."""
+    return set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", finished.stdout, re.M))
+
+
 def table(mini: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(mini / "results" / name, sep="\t")
 
@@ -78,11 +83,45 @@ def test_a_second_run_has_nothing_to_do(mini):
 
 
 def test_a_training_parameter_re_registers_nothing(mini):
-    planned = run(mini, changed(**{**MINI, "train": {**MINI["train"], "epochs": 2}}), "--dry-run")
-    rules = set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", planned.stdout, re.M))
-    assert "train" in rules and rules.isdisjoint(
-        {"phantom", "ingest", "convert", "register", "measure", "pack", "baseline"}
+    planned = rules(run(mini, changed(**{**MINI, "train": {**MINI["train"], "epochs": 2}}), "--dry-run"))
+    assert "train" in planned and planned.isdisjoint(
+        {"phantom", "ingest", "convert", "register", "measure", "review", "pack", "baseline"}
     )
+
+
+def test_a_persons_decision_re_registers_nothing_and_its_edit_reviews_again(mini, tmp_path):
+    decisions = tmp_path / "decisions.tsv"
+    scan_id = table(mini, "imaging/pack/index.tsv")["scan_id"].iloc[0]
+    decisions.write_text(f"scan_id\tverdict\tnote\n{scan_id}\tfail\tmoved\n")
+    study = changed(**MINI, review={"decisions": str(decisions)})
+    outputs = [mini / "results" / "imaging" / "review" / name for name in ("review.tsv", "review.html")]
+    plain, times = outputs[0].read_bytes(), [(o.stat().st_atime_ns, o.stat().st_mtime_ns) for o in outputs]
+    try:
+        reviewed = run(mini, study, "results/imaging/review/review.tsv")
+        assert reviewed.returncode == 0 and rules(reviewed) == {"review"}, reviewed.stdout[-4000:]
+        told = table(mini, "imaging/review/review.tsv").set_index("scan_id").loc[scan_id]
+        assert told["verdict"] == "fail" and told["decided_by"] == "person"
+        assert rules(run(mini, study, "results/imaging/review/review.tsv", "--dry-run")) == set()
+        planned = rules(run(mini, study, "--dry-run"))
+        assert "pack" in planned and planned.isdisjoint({"phantom", "ingest", "convert", "register", "measure"})
+        os.utime(decisions, ns=(decisions.stat().st_atime_ns, decisions.stat().st_mtime_ns + 5 * 10**9))
+        assert "review" in rules(run(mini, study, "--dry-run"))
+        decisions.write_text("scan_id\tverdict\tnote\nnobody\tfail\t\n")
+        refused = run(mini, study, "results/imaging/review/review.tsv")
+        assert refused.returncode != 0 and "elr-mri: " in refused.stdout and "got 'nobody'" in refused.stdout
+    finally:
+        again = run(mini, MINI, "results/imaging/review/review.tsv")
+        for output, ns in zip(outputs, times):  # as if nothing had been: the other tests find the study as it was
+            os.utime(output, ns=ns)
+    assert again.returncode == 0 and outputs[0].read_bytes() == plain
+
+
+def test_the_review_page_shows_every_scan(mini):
+    page = (mini / "results" / "imaging" / "review" / "review.html").read_text()
+    pictures = re.findall(r'<img src="([^"]+)"', page)
+    assert pictures and all((mini / "results" / "imaging" / "review" / name).is_file() for name in pictures)
+    assert page.count('<li class="scan') == len(table(mini, "scans/ingest/scans.tsv"))
+    assert 'href="imaging/review/review.html"' in (mini / "results" / "report.html").read_text()
 
 
 def test_changed_scans_under_the_same_names_are_converted_again(mini):

@@ -54,6 +54,7 @@ rule report:
         splits=SCANS / "split" / "splits.tsv",
         demographics=SCANS / "demographics" / "demographics.tsv",
         packed=IMAGING / "pack" / "meta.json",
+        reviewed=IMAGING / "review" / "review.html",
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
     output:
@@ -72,6 +73,6 @@ rule report:
     log: RESULTS / "logs" / "report.log",
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
-        " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q}"
+        " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
         " {params.models} {params.explained} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED

@@ -82,10 +82,30 @@ rule measure:
         " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
 
 
-rule pack:
+rule review:
     input:
         scans=SCANS / "ingest" / "scans.tsv",
         registered=all_batches("register"),
+        decisions=(config.get("review") or {}).get("decisions") or [],
+    output:
+        table=IMAGING / "review" / "review.tsv",
+        page=IMAGING / "review" / "review.html",
+    params:
+        config=section("review"),
+        converted=IMAGING / "convert",
+        registered=IMAGING / "register",
+        version=VERSIONS["review"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "review.log",
+    shell:
+        STEP + "review --scans {input.scans:q} --converted {params.converted:q} --registered {params.registered:q}"
+        " --config {params.config:q} --output \"$(dirname {output.table:q})\"" + LOGGED
+
+
+rule pack:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        reviewed=IMAGING / "review" / "review.tsv",
         measured=all_batches("measure"),
         audited=IMAGING / "audit" / "audit.tsv",
     output:
@@ -103,5 +123,5 @@ rule pack:
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "pack.log",
     shell:
-        STEP + "pack --scans {input.scans:q} --converted {params.converted:q} --registered {params.registered:q}"
+        STEP + "pack --scans {input.scans:q} --reviewed {input.reviewed:q} --converted {params.converted:q} --registered {params.registered:q}"
         " --measured {params.measured:q} --config {params.config:q} --output \"$(dirname {output.volumes:q})\"" + LOGGED
