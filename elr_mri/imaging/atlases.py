@@ -87,11 +87,12 @@ def prepare(name: str, image: Path, labels: Path, settings: Atlases, register: R
         )
     regions = renumber(np.asarray(labelled.dataobj), settings.numbers, where=str(labels))
     template = brain_template(register.template)
+    volume = np.asarray(scan.dataobj, dtype=np.float32)
     try:
-        found = align(np.asarray(scan.dataobj, dtype=np.float32), np.asarray(scan.affine), template, register)
+        found = align(volume, np.asarray(scan.affine), template, register)
     except (NoBrain, np.linalg.LinAlgError) as problem:
         raise _unfit(str(problem), image) from problem
-    numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
+    numbers = qc.numbers(template, volume, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
     if status == "fail":
         raise _unfit("; ".join(reasons), image)
