@@ -130,12 +130,12 @@ def test_bits_are_the_same_each_time(study, tmp_path):
 @pytest.mark.slow
 def test_syn_of_ants_is_the_other_engine(study, tmp_path):
     settings = FAST.model_copy(
-        update={"warp": "syn", "syn_spacing_mm": 5.0, "syn_iterations": (10, 6), "write_syn": True}
+        update={"warp": "syn", "syn_spacing_mm": 5.0, "syn_iterations": (10, 6), "write_warped": True}
     )
     told = run(study[1][PLAIN], tmp_path, PLAIN, settings)
     folder = tmp_path / "register" / PLAIN
     assert told["status"] == "pass" and told["numbers"]["correlation_warped"] > told["numbers"]["correlation_affine"]
-    warped = nib.load(folder / told["files"]["syn_image"]).get_fdata()
+    warped = nib.load(folder / told["files"]["warped_image"]).get_fdata()
     grid = register.study_grid(3.0)
     inside = brain_template(MNI).mask_on(grid) > 0.5
     still = brain_template(MNI).image_on(grid)
