@@ -317,6 +317,7 @@ CALLS = ("replace", "fsync", "rmdir")
 def test_killed_at_any_moment_a_reader_sees_the_old_or_the_new_cache(tmp_path, monkeypatch, change):
     """Every rename, sync and removal, and every row written, is a moment to be killed at; temporary files then stay."""
     after = (MORE, ()) if change == "appended" else (STATES, ["sub-c_ses-M000"])
+    monkeypatch.setattr("elr_mri.provenance.versions", dict)  # a tenth of a second each time
     write_study(tmp_path / "old", STATES)
     old = go(tmp_path / "old")
     shutil.copytree(tmp_path / "old", tmp_path / "new")
