@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings.baseline import percentile
 from elr_mri.findings.page import photo, render
-from elr_mri.imaging.cache import encode, volume_path
+from elr_mri.imaging.cache import stored_row
 from elr_mri.imaging.convert import convert_scan
 from elr_mri.imaging.measure import measure_scan
 from elr_mri.imaging.register import register_converted
@@ -128,9 +127,8 @@ def _section(model: type[config.Section], facts: Mapping[str, Any], step: str) -
 
 
 def _volume(out_dir: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """The registered scan as the cache would store it, (X, Y, Z)."""
-    image = nib.load(volume_path(out_dir, SCAN_ID, preprocessing["space"]))
-    return encode(np.asarray(image.dataobj, dtype=np.float32), preprocessing["dtype"])
+    """The registered scan as the cache would store it, (X, Y, Z) or (n_channels, X, Y, Z)."""
+    return stored_row(out_dir, SCAN_ID, preprocessing["space"], preprocessing["dtype"], dict(preprocessing))
 
 
 def _baseline_of(model_dir: Path) -> Path:

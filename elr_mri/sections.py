@@ -153,7 +153,8 @@ class Register(Section):
     `recipe` sets all the rest but template and output grid; a key given beside it goes before the recipe's. Spacings in
     mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
     `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
-    our demons (fast, the same on every machine), SyN of ANTs, or none. `write_syn` also writes the deformed scan.
+    our demons (fast, the same on every machine), SyN of ANTs, or none. `write_warped` also writes the deformed scan and
+    the logarithm of the warp's local volume ratio.
     """
 
     recipe: Literal["affine", "fast", "standard", "accurate"] = "standard"
@@ -167,7 +168,7 @@ class Register(Section):
     syn_iterations: Annotated[tuple[int, ...], Field(min_length=1)] = (25, 20, 10)
     detail_spacing_mm: Positive = 1.5
     detail_iterations: Annotated[int, Field(ge=0)] = 20
-    write_syn: bool = False
+    write_warped: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -208,10 +209,14 @@ class Review(Section):
 
 
 class Pack(Section):
-    """Which registered volume the network sees."""
+    """Which registered volume the network sees: affine, warped, or warped with the log-Jacobian as a second channel.
 
-    space: Literal["affine", "syn"] = "affine"
+    `verify` checks the hash of every row that is there already, and makes damaged ones anew.
+    """
+
+    space: Literal["affine", "warped", "warped-jacobian"] = "affine"
     dtype: Literal["uint8", "float16"] = "uint8"
+    verify: bool = False
 
 
 class Baseline(Section):
@@ -353,6 +358,8 @@ class Study(Section):
             raise ValueError(
                 f"report.reference must be volumes or one of {', '.join(models)}; got {self.report.reference!r}"
             )
+        if self.pack.space != "affine" and not self.register.write_warped:
+            raise ValueError(f"pack.space: {self.pack.space} needs register.write_warped: true")
         names = [cohort.name for cohort in self.cohorts]
         if len(set(names)) < len(names):
             raise ValueError(f"cohorts must have different names; got {', '.join(names)}")

@@ -108,3 +108,8 @@ def test_sections_are_frozen_and_survive_json():
         Split().seed = 3
     for model in (Register(), Train(models={"wide": MODEL}), Split(seed=4)):
         assert parse(type(model), json.loads(model.model_dump_json()), where="") == model
+
+
+def test_a_warped_cache_needs_warped_scans():
+    with pytest.raises(ValidationError, match=r"needs register\.write_warped: true"):
+        Study.model_validate({"cohorts": [COHORT], "pack": {"space": "warped-jacobian"}})

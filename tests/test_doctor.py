@@ -302,7 +302,7 @@ def test_disk_grows_with_the_grid_and_with_what_is_written(ask):
         return next(n for n in wanted if n.what.startswith(what)).total
 
     assert of("cache") == 10 * 121 * 145 * 121
-    assert of("registered", write_syn=True) == 2 * of("registered")
+    assert of("registered", write_warped=True) == 3 * of("registered")
     assert of("registered", spacing_mm=3.0) < of("registered") / 7
     assert of("model") == 3 * 4 * (5 * 10**6 + 3 * 2 * 121 * 145 * 121)  # three seeds; AdamW keeps two slots a weight
 

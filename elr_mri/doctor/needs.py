@@ -65,7 +65,8 @@ def disk(study: Study, *, n_scans: int, n_phantoms: int, native_voxels: int, par
     grid = study_grid(register.spacing_mm).shape
     field = brain_grid(min(register.syn_spacing_mm, FIELD_SPACING_MM)).shape
     size, native = prod(grid), native_voxels / mega
-    copies, item = 2 if register.write_syn else 1, 1 if study.pack.dtype == "uint8" else 2
+    copies, item = 3 if register.write_warped else 1, 1 if study.pack.dtype == "uint8" else 2
+    channels = 2 if study.pack.space == "warped-jacobian" else 1
     box = " x ".join(map(str, grid))
     needs = [
         Need(
@@ -75,10 +76,10 @@ def disk(study: Study, *, n_scans: int, n_phantoms: int, native_voxels: int, par
             f"{native:.1f} M voxels x 4 B x 0.45 (gzip)",
         ),
         Need(
-            "registered scan" + ("s" if copies == 2 else ""),
+            "registered scan" + ("s" if copies == 3 else ""),
             copies * 4 * size * GZIP["registered"],
             n_scans,
-            f"{box} x 4 B x 0.30 (gzip)" + (" x 2 (write_syn)" if copies == 2 else ""),
+            f"{box} x 4 B x 0.30 (gzip)" + (" x 3 (write_warped)" if copies == 3 else ""),
         ),
         Need(
             "brain mask, labels", native_voxels * GZIP["mask"], n_scans, f"{native:.1f} M voxels x 1 B x 0.035 (gzip)"
@@ -90,7 +91,12 @@ def disk(study: Study, *, n_scans: int, n_phantoms: int, native_voxels: int, par
             f"{' x '.join(map(str, field))} x 3 x 4 B x 2 x 0.5 (gzip)",
         ),
         Need("picture, small files", SMALL_FILES, n_scans, "0.44 MB + 11 disk blocks"),
-        Need("cache", size * item, n_scans, f"{box} x {item} B ({study.pack.dtype})"),
+        Need(
+            "cache",
+            channels * size * item,
+            n_scans,
+            (f"{channels} x " if channels > 1 else "") + f"{box} x {item} B ({study.pack.dtype})",
+        ),
     ]
     if n_phantoms:
         needs.insert(

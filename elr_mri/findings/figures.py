@@ -18,6 +18,7 @@ from elr_mri.findings import brains, charts, style
 from elr_mri.findings.baseline import ICV, read_volumes
 from elr_mri.imaging.grids import pull
 from elr_mri.imaging.labels import REGIONS, read_labels
+from elr_mri.imaging.packed import Cache
 from elr_mri.imaging.template import brain_template, study_grid
 from elr_mri.provenance import read_json
 from elr_mri.scans.schema import Column, Schema
@@ -96,13 +97,9 @@ def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, ana
         of_class = share[volumes["diagnosis"] == name].sort_values(kind="stable")
         if len(of_class):
             chosen[name] = str(volumes.loc[of_class.index[len(of_class) // 2], "scan_id"])
-    rows = pd.read_csv(pack_dir / "index.tsv", sep="\t", dtype={"scan_id": str}).set_index("scan_id")["row"]
-    cached = np.load(pack_dir / "volumes.npy", mmap_mode="r")
-    affine = np.array(read_json(pack_dir / "meta.json")["affine"])
-    scans = {
-        name: brains.Volume(np.array(cached[rows[scan_id]], dtype=np.float32), affine)
-        for name, scan_id in chosen.items()
-    }
+    cache = Cache.read(pack_dir)
+    affine = np.array(cache.meta["affine"])
+    scans = {name: brains.Volume(cache.volume(scan_id), affine) for name, scan_id in chosen.items()}
     pictures.add("examples", brains.outlined(scans, anatomy))
     return chosen
 

@@ -1,18 +1,16 @@
-"""The cache contract: every registered volume in one memory-mapped array, so that training never opens a NIfTI.
+"""Packing: every registered volume into one memory-mapped array, so that training never opens a NIfTI.
 
-    volumes.npy      (N, X, Y, Z) uint8 or float16, RAS+, the study grid
-    index.tsv        row, scan_id: which volume is which scan
-    meta.json        version, space, template, affine, spacing, intensity mapping, hash of every source scan
-    roi_volumes.tsv  scan_id and one column per region, mm³
-    status.tsv       scan_id, step, status, reason: the final state of every scan of the scan table
+    volumes.npy, index.tsv, meta.json   the cache, see `packed.py`
+    roi_volumes.tsv                     scan_id and one column per region, mm³
+    status.tsv                          scan_id, step, status, reason: the final state of every scan of the scan table
 
-`pack` writes it, `Cache` reads it; nothing else knows the files.
+New scans are written behind those that are there. A changed or a removed scan makes a new file, into which the rows
+that still stand are copied, so that nothing of a removed scan is left behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +20,31 @@ import pandas as pd
 
 from elr_mri.config import Pack
 from elr_mri.errors import BadInput
+from elr_mri.imaging import growing
 from elr_mri.imaging.batch import STATES
 from elr_mri.imaging.labels import VOLUMES
 from elr_mri.imaging.measure import ROI
-from elr_mri.imaging.register import MAX_INTENSITY
+from elr_mri.imaging.packed import (
+    CACHE_VERSION,
+    CHANNELS,
+    INDEX,
+    MAPPINGS,
+    MAX_INTENSITY,
+    MAX_LOG_JACOBIAN,
+    Cache,
+    digest_row,
+    encode,
+    refuse,
+    row_shape,
+)
 from elr_mri.imaging.review import REVIEW
-from elr_mri.provenance import atomic, digest_file, digest_json, read_json, record, sidecar, write_json
+from elr_mri.provenance import digest_file, digest_json, read_json, record, sidecar, write_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["pack"]
 
-#: Version of the contract; a reader refuses another.
-CACHE_VERSION = 1
-
-INDEX = Schema(
-    name="cache index", version=1, key=("scan_id",), columns=(Column("row", "integer", low=0), Column("scan_id"))
-)
 ROI_TABLE = Schema(
     name="ROI volume",
     version=1,
@@ -58,65 +63,12 @@ STATUS = Schema(
     ),
 )
 
-#: What each stored type does to intensities in 0 … `MAX_INTENSITY` (white matter 1): stored = round(intensity × scale).
-#: The error of a stored intensity is at most `error`: half a step of uint8, half a unit in the last place of float16.
-MAPPINGS: dict[str, dict[str, float]] = {
-    "uint8": {"scale": 255 / MAX_INTENSITY, "error": MAX_INTENSITY / 510},
-    "float16": {"scale": 1.0, "error": 2.0**-11},
+#: Which registered image holds each channel, by `pack.space`: keys of `files` in a scan's QC file.
+IMAGES = {
+    "affine": ("affine_image",),
+    "warped": ("warped_image",),
+    "warped-jacobian": ("warped_image", "log_jacobian"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Cache:
-    """A packed cache: `volumes` (N, X, Y, Z) as stored, memory-mapped; `index` (row, scan_id); `meta` as in
-    meta.json."""
-
-    volumes: np.ndarray
-    index: pd.DataFrame
-    meta: dict[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path | str) -> Cache:
-        """Open a cache; raises `BadInput` where its version or its parts do not fit each other."""
-        folder = Path(folder)
-        missing = [name for name in ("volumes.npy", "index.tsv", "meta.json") if not (folder / name).is_file()]
-        if missing:
-            _refuse(folder, "volumes.npy, index.tsv and meta.json", f"no {', '.join(missing)}")
-        meta, index = read_json(folder / "meta.json"), INDEX.read(folder / "index.tsv")
-        if meta.get("version") != CACHE_VERSION:
-            _refuse(folder, f"a cache of version {CACHE_VERSION}", f"version {meta.get('version')}")
-        volumes = np.load(folder / "volumes.npy", mmap_mode="r")
-        told = (len(index), *meta["shape"])
-        if volumes.shape != told or str(volumes.dtype) != meta["dtype"]:
-            _refuse(folder, f"volumes of shape {told}, {meta['dtype']}", f"{volumes.shape}, {volumes.dtype}")
-        if list(index["row"]) != list(range(len(index))):
-            _refuse(folder, "rows 0, 1, 2 … in index.tsv", "another order")
-        return cls(volumes, index, meta)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def row(self, scan_id: str) -> int:
-        """The row of a scan; raises `KeyError` for one that is not packed."""
-        found = self.index.loc[self.index["scan_id"] == scan_id, "row"]
-        if found.empty:
-            raise KeyError(scan_id)
-        return int(found.iloc[0])
-
-    def volume(self, scan_id: str) -> np.ndarray:
-        """One scan's intensities, (X, Y, Z) float32, white matter about 1."""
-        return decode(self.volumes[self.row(scan_id)])
-
-
-def encode(volume: np.ndarray, dtype: str) -> np.ndarray:
-    """Intensities (X, Y, Z) as stored in a cache of `dtype`; what is not in 0 … `MAX_INTENSITY` is clipped."""
-    scaled = np.clip(volume, 0, MAX_INTENSITY) * MAPPINGS[dtype]["scale"]
-    return (np.rint(scaled) if dtype == "uint8" else scaled).astype(dtype)
-
-
-def decode(stored: np.ndarray) -> np.ndarray:
-    """The intensities of stored volumes, float32."""
-    return np.asarray(stored, dtype=np.float32) / np.float32(MAPPINGS[str(stored.dtype)]["scale"])
 
 
 def pack(
@@ -146,34 +98,107 @@ def pack(
             where=str(register_dir),
             fix=f"See {out_dir / 'status.tsv'} for the reason of every scan.",
         )
-    paths = [volume_path(folders["register"], scan_id, settings.space) for scan_id in kept]
     rois = pd.DataFrame([_rois(folders["measure"], scan_id) for scan_id in kept])
-    affine = _write_volumes(paths, settings, out_dir / "volumes.npy")
-    INDEX.write(pd.DataFrame({"row": range(len(kept)), "scan_id": kept}), out_dir / "index.tsv")
+    sources = {scan_id: _source(scan_id, folders) for scan_id in kept}
+    growing.settle(out_dir)
+    meta = _meta(kept[0], folders, settings)
+    index = _store(sources, folders["register"], meta, settings, out_dir)
     ROI_TABLE.write(rois, out_dir / "roi_volumes.tsv")
-    first = read_json(folders["register"] / kept[0] / f"{kept[0]}_qc.json")
-    shape = nib.load(paths[0]).shape
-    sources = {
-        scan_id: read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")["sha256"] for scan_id in kept
-    }
-    write_json(
-        out_dir / "meta.json",
-        {
-            "version": CACHE_VERSION,
-            "space": settings.space,
-            "template": first["template"],
-            "affine": affine.tolist(),
-            "spacing_mm": float(abs(affine[0, 0])),
-            "shape": list(shape),
-            "dtype": settings.dtype,
-            "intensity": {"white_matter": 1.0, "maximum": MAX_INTENSITY, **MAPPINGS[settings.dtype]},
-            "sources": sources,
-            "volumes_sha256": digest_file(out_dir / "volumes.npy"),
-            "settings": _settings_of(kept[0], folders),
-        },
-    )
     inputs = {"scans": digest_file(scans_path), "sources": digest_json(sources)}
-    record(out_dir / "volumes.npy", step="pack", version=VERSION, inputs=inputs, settings=settings, n_scans=len(kept))
+    rows = digest_json(dict(zip(index["scan_id"], index["sha256"], strict=True)))
+    record(
+        out_dir / "volumes.npy",
+        step="pack",
+        version=VERSION,
+        inputs=inputs,
+        settings=settings,
+        n_scans=len(kept),
+        rows_sha256=rows,
+    )
+
+
+def _meta(scan_id: str, folders: dict[str, Path], settings: Pack) -> dict[str, Any]:
+    """What all scans share, taken from the first one; the same whatever the order of the rows."""
+    image = nib.load(_paths(folders["register"], scan_id, settings.space)[0])
+    channels, dtype = CHANNELS[settings.space], settings.dtype
+    meta = {
+        "version": CACHE_VERSION,
+        "space": settings.space,
+        "channels": list(channels),
+        "template": read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")["template"],
+        "affine": np.asarray(image.affine).tolist(),
+        "spacing_mm": float(abs(image.affine[0, 0])),
+        "shape": list(image.shape),
+        "dtype": dtype,
+        "intensity": {"white_matter": 1.0, "maximum": MAX_INTENSITY, **MAPPINGS["T1w"][dtype]},
+    }
+    if "log_jacobian" in channels:
+        meta["log_jacobian"] = {"maximum": MAX_LOG_JACOBIAN, **MAPPINGS["log_jacobian"][dtype]}
+    return meta | {"settings": _settings_of(scan_id, folders)}
+
+
+def _source(scan_id: str, folders: dict[str, Path]) -> str:
+    """Digest of what a scan's row is made from: the converted scan, and how it was registered."""
+    told = read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")
+    made = read_json(sidecar(folders["register"] / scan_id / told["files"]["affine_image"]))
+    scan = read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")["sha256"]
+    return digest_json([scan, told["template"], *(made.get(k) for k in ("step_version", "inputs", "settings"))])
+
+
+def _store(
+    sources: dict[str, str], register_dir: Path, meta: dict[str, Any], settings: Pack, out_dir: Path
+) -> pd.DataFrame:
+    """Bring the cache in `out_dir` to the scans of `sources` (scan_id to digest); returns its index."""
+    old = _earlier(out_dir, meta, settings)
+    known = {} if old is None else {line.scan_id: line for line in old.index.itertuples()}
+    bad = set(old.damaged()) if old is not None and settings.verify else set()
+    stands = {name for name, line in known.items() if line.source == sources.get(name) and name not in bad}
+    new = [scan_id for scan_id in sources if scan_id not in stands]
+    grows = old is not None and stands == set(known)
+    print(
+        f"pack: {len(stands)} rows stand, {len(new)} are written"
+        + (" behind them" if grows else f" in a new file; {len(known) - len(stands)} earlier ones fall away")
+        + (f"; damaged were {', '.join(sorted(bad))}" if bad else ""),
+        flush=True,
+    )
+    lines: list[dict[str, Any]] = []
+
+    def rows(names: list[str]) -> Iterator[np.ndarray]:
+        for name in names:
+            stored = np.asarray(old.volumes[known[name].row]) if name in stands else None
+            if stored is None or digest_row(stored) != known[name].sha256:
+                stored = stored_row(register_dir, name, settings.space, settings.dtype, meta)
+            lines.append({"scan_id": name, "sha256": digest_row(stored), "source": sources[name]})
+            yield stored
+
+    def write(draft: Path) -> None:
+        kept = [
+            {key: getattr(line, key) for key in ("scan_id", "sha256", "source")} for line in known.values() if grows
+        ]
+        path, names = (out_dir / "volumes.npy", new) if grows else (draft / "volumes.npy", list(sources))
+        shape = row_shape(meta["shape"], meta["channels"])
+        growing.append(path, rows(names), n_kept=len(kept), shape=shape, dtype=settings.dtype)
+        INDEX.write(pd.DataFrame([*kept, *lines]).reset_index(names="row"), draft / "index.tsv")
+        write_json(draft / "meta.json", meta)
+
+    growing.commit(out_dir, write)
+    return INDEX.read(out_dir / "index.tsv")
+
+
+def _earlier(out_dir: Path, meta: dict[str, Any], settings: Pack) -> Cache | None:
+    """The cache that is there, where its rows are of the kind that is due."""
+    if not growing.current(out_dir, "meta.json").is_file():
+        return None
+    try:
+        old = Cache.read(out_dir)
+    except BadInput as problem:
+        print(f"pack: the earlier cache is not used: {problem}", flush=True)
+        return None
+    changed = [key for key in meta if key != "settings" and old.meta.get(key) != meta[key]]
+    if changed:
+        print(f"pack: the earlier cache is not used: other {', '.join(changed)}", flush=True)
+        return None
+    return old
 
 
 def _settings_of(scan_id: str, folders: dict[str, Path]) -> dict[str, Any]:
@@ -186,18 +211,36 @@ def _settings_of(scan_id: str, folders: dict[str, Path]) -> dict[str, Any]:
     return {step: read_json(sidecar(folders[step] / scan_id / name))["settings"] for step, name in files.items()}
 
 
-def volume_path(register_dir: Path, scan_id: str, space: str) -> Path:
-    """The registered volume of a scan in `space` (affine | syn); raises `BadInput` where register did not write it."""
+def _paths(register_dir: Path, scan_id: str, space: str) -> list[Path]:
+    """The registered images of a scan that make its channels in `space`; raises `BadInput` where register did not write
+    them."""
     files = read_json(register_dir / scan_id / f"{scan_id}_qc.json")["files"]
-    name = files.get(f"{space}_image")
-    if name is None:
+    if any(name not in files for name in IMAGES[space]):
         raise BadInput(
             expected=f"scans in {space} space",
             got="none written by register",
             where=str(register_dir),
-            fix="Set `register.write_syn: true`, or `pack.space: affine`.",
+            fix="Set `register.write_warped: true`, or `pack.space: affine`.",
         )
-    return register_dir / scan_id / name
+    return [register_dir / scan_id / files[name] for name in IMAGES[space]]
+
+
+def stored_row(register_dir: Path, scan_id: str, space: str, dtype: str, grid: dict[str, Any]) -> np.ndarray:
+    """A registered scan as the cache stores it, (X, Y, Z) or (n_channels, X, Y, Z) of `dtype`.
+
+    Parameters
+    ----------
+    grid : dict
+        `shape` and `affine` that the scan must have.
+    """
+    parts = []
+    for path, channel in zip(_paths(Path(register_dir), scan_id, space), CHANNELS[space], strict=True):
+        image = nib.load(path)
+        if list(image.shape) != list(grid["shape"]) or not np.allclose(image.affine, grid["affine"], atol=1e-4):
+            expected = f"the grid of the other scans, {' x '.join(map(str, grid['shape']))} voxels"
+            refuse(path, expected, f"shape {image.shape}", "Remove the register folder and run it again.")
+        parts.append(encode(np.asarray(image.dataobj, dtype=np.float32), dtype, channel))
+    return parts[0] if len(parts) == 1 else np.stack(parts)
 
 
 def _states(scans: pd.DataFrame, review_path: Path) -> pd.DataFrame:
@@ -218,28 +261,3 @@ def _rois(measure_dir: Path, scan_id: str) -> dict[str, Any]:
     """One row of roi_volumes.tsv."""
     frame = ROI.read(measure_dir / scan_id / f"{scan_id}_volumes.tsv")
     return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True))}
-
-
-def _write_volumes(paths: Iterable[Path], settings: Pack, out: Path) -> np.ndarray:
-    """Write volumes.npy one volume at a time; returns the affine (4, 4) that all share."""
-    paths = list(paths)
-    first = nib.load(paths[0])
-    with atomic(out) as draft:
-        array = np.lib.format.open_memmap(draft, mode="w+", dtype=settings.dtype, shape=(len(paths), *first.shape))
-        for row, path in enumerate(paths):
-            image = nib.load(path)
-            if image.shape != first.shape or not np.allclose(image.affine, first.affine, atol=1e-4):
-                _refuse(
-                    path,
-                    f"the grid of {paths[0].name}",
-                    f"shape {image.shape}",
-                    "Remove the register folder and run it again.",
-                )
-            array[row] = encode(np.asarray(image.dataobj, dtype=np.float32), settings.dtype)
-        array.flush()
-        del array
-    return np.asarray(first.affine)
-
-
-def _refuse(where: Path, expected: str, got: str, fix: str = "Run `elr-mri pack` again.") -> None:
-    raise BadInput(expected=expected, got=got, where=str(where), fix=fix)

@@ -18,7 +18,9 @@ from elr_mri.config import Register
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging import brain, picture, qc
 from elr_mri.imaging.affine import polish, register_affine
+from elr_mri.imaging.demons import jacobian
 from elr_mri.imaging.grids import antialias, at, pull
+from elr_mri.imaging.packed import MAX_INTENSITY, MAX_LOG_JACOBIAN
 from elr_mri.imaging.template import Template, brain_grid, brain_template, head_template, study_grid
 from elr_mri.imaging.transforms import Warp, to_native, write_affine, write_warp
 from elr_mri.imaging.warp import deform, inverse
@@ -26,9 +28,6 @@ from elr_mri.provenance import atomic, is_current, read_json, record, write_json
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["register"]
-
-#: Written intensities: 0 outside the brain, 1 the median of white matter, clipped above this (scalp remnants, vessels).
-MAX_INTENSITY = 1.6
 
 #: How far from the template's brain a brain may reach under the affine map.
 NEAR_MM = 9.0
@@ -244,7 +243,10 @@ def outputs(scan_id: str, settings: Register) -> dict[str, str]:
         "qc": f"{scan_id}_qc.json",
         "picture": f"{scan_id}_qc.png",
     }
-    return files | ({"syn_image": f"{scan_id}_space-{name}_desc-syn_T1w.nii.gz"} if settings.write_syn else {})
+    if settings.write_warped:
+        files["warped_image"] = f"{scan_id}_space-{name}_desc-warped_T1w.nii.gz"
+        files["log_jacobian"] = f"{scan_id}_space-{name}_desc-warped_logjacobian.nii.gz"
+    return files
 
 
 def _write(out_dir: Path, files: dict[str, str], found: Registered, settings: Register) -> None:
@@ -255,8 +257,13 @@ def _write(out_dir: Path, files: dict[str, str], found: Registered, settings: Re
     write_warp(out_dir / files["warp"], found.warp)
     write_warp(out_dir / files["inverse_warp"], inverse(found.warp))
     _save(out_dir / files["affine_image"], pull(found.brain, found.affine, grid, found.matrix), grid.affine)
-    if settings.write_syn:
-        _save(out_dir / files["syn_image"], warped(found, settings), grid.affine)
+    if settings.write_warped:
+        _save(out_dir / files["warped_image"], warped(found, settings), grid.affine)
+        _save(
+            out_dir / files["log_jacobian"],
+            log_jacobian(found.warp, brain_template(settings.template), settings),
+            grid.affine,
+        )
 
 
 def warped(found: Registered, settings: Register) -> np.ndarray:
@@ -265,6 +272,18 @@ def warped(found: Registered, settings: Register) -> np.ndarray:
     spacing = np.sqrt((found.affine[:3, :3] ** 2).sum(axis=0))
     smooth = antialias(found.brain, spacing, settings.spacing_mm)
     return at(smooth, found.affine, to_native(grid.points(), found.matrix, found.warp), mode="constant")
+
+
+def log_jacobian(warp: Warp, template: Template, settings: Register) -> np.ndarray:
+    """Natural logarithm of the warp's local volume ratio on the study grid, (X, Y, Z) float32; 0 outside the brain.
+
+    Positive where the scan's tissue is larger than the template's, given the same head size: the affine's ratio, one
+    number per scan, is left out, as `measure` divides by an intracranial volume that follows the affine. Clipped at ±
+    `MAX_LOG_JACOBIAN`, folds at its lower end. Taken on the warp's own grid, where the field is not interpolated.
+    """
+    grid, ends = study_grid(settings.spacing_mm), np.exp([-MAX_LOG_JACOBIAN, MAX_LOG_JACOBIAN])
+    ratio = np.log(np.clip(jacobian(warp.voxels()), *ends)).astype(np.float32)
+    return np.where(template.mask_on(grid) > 0.5, at(ratio, warp.grid.affine, grid.points()), np.float32(0))
 
 
 def _save(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
+from elr_mri.imaging.packed import row_shape
 from elr_mri.learning.dataset import Standardise, centred, look
 from elr_mri.learning.networks import build
 from elr_mri.provenance import atomic, read_json, versions, write_json
@@ -28,23 +29,23 @@ LICENCE = (
 
 
 class Model(nn.Module):
-    """A network with its preprocessing: packed intensities and ages in, class scores out.
+    """A network with its preprocessing: packed values and ages in, class scores out.
 
     Parameters
     ----------
     network : dict
         Keyword arguments of `networks.build`, with `name` and `crop`.
     standardise : "scan" or "voxel"
-    shape : (X, Y, Z) of the packed grid
+    shape : (X, Y, Z) or (n_channels, X, Y, Z) of a packed scan
     """
 
     def __init__(self, network: dict[str, Any], standardise: Literal["scan", "voxel"], shape: tuple[int, ...]):
         super().__init__()
         self.crop: int = network["crop"]
-        if min(shape) < self.crop:
+        if min(shape[-3:]) < self.crop:
             raise BadInput(
                 expected=f"a packed grid of at least {self.crop} voxels a side",
-                got="x".join(map(str, shape)),
+                got="x".join(map(str, shape[-3:])),
                 where="the cache",
                 fix="Lower train.crop or register.spacing_mm.",
             )
@@ -52,12 +53,12 @@ class Model(nn.Module):
         self.network = build(**network)
 
     def centre(self, volumes: Tensor) -> Tensor:
-        """(batch, X, Y, Z) packed intensities → (batch, 1, crop, crop, crop), standardised, as evaluated."""
-        views = centred(len(volumes), tuple(volumes.shape[1:]), self.crop)
-        return look(self.standardise(volumes), views, self.crop)[:, None]
+        """(batch, n_channels, X, Y, Z) packed values → (batch, n_channels, crop, crop, crop), standardised, as evaluated."""
+        views = centred(len(volumes), tuple(volumes.shape[2:]), self.crop)
+        return look(self.standardise(volumes), views, self.crop)
 
     def forward(self, volumes: Tensor, ages_years: Tensor | None = None) -> Tensor:
-        """(batch, X, Y, Z) packed intensities, (batch,) years → (batch, n_classes) logits of the central crop."""
+        """(batch, n_channels, X, Y, Z) packed values, (batch,) years → (batch, n_classes) logits of the central crop."""
         return self.network(self.centre(volumes), ages_years)
 
 
@@ -114,7 +115,8 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Model:
 def empty_model(facts: dict[str, Any]) -> Model:
     """A model of the same make with fresh weights, drawn from torch's global generator."""
     preprocessing = facts["preprocessing"]
-    return Model(facts["network"], preprocessing["standardise"], tuple(preprocessing["shape"]))
+    shape = row_shape(preprocessing["shape"], preprocessing["channels"])
+    return Model(facts["network"], preprocessing["standardise"], shape)
 
 
 def check_grid(facts: dict[str, Any], meta: dict[str, Any], where: str) -> None:
@@ -130,4 +132,4 @@ def check_grid(facts: dict[str, Any], meta: dict[str, Any], where: str) -> None:
 
 
 #: What of a cache's `meta.json` must be the same for a model to mean anything on it.
-GRID_KEYS = ("space", "template", "shape", "affine", "intensity")
+GRID_KEYS = ("space", "channels", "template", "shape", "affine", "intensity", "log_jacobian")

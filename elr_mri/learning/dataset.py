@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
-from elr_mri.provenance import read_json
+from elr_mri.imaging.packed import Cache
 from elr_mri.scans.table import CLASSES, SPLIT, UNUSED, join_splits, read_scans
 
 #: A voxel whose standard deviation over the training scans is below this share of the mean one holds no information.
@@ -33,8 +33,8 @@ class ScanSet:
     Attributes
     ----------
     table : DataFrame
-        One line per scan: row (in `volumes`), label (0 CN, 1 MCI, 2 AD), split, and the columns of scans.tsv.
-    volumes : (N, X, Y, Z) uint8 or float16, RAS+, template grid
+        One line per scan, in the scan table's order: row (in `volumes`), sha256 of that row, label (0 CN, 1 MCI, 2 AD), split, and the columns of scans.tsv.
+    volumes : (N, X, Y, Z) or (N, n_channels, X, Y, Z), uint8 or float16, RAS+, template grid
         The whole cache; `table.row` points into it.
     meta : dict
         The cache's `meta.json`.
@@ -52,6 +52,11 @@ class ScanSet:
         return len(self.table)
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(X, Y, Z) of one packed scan, or (n_channels, X, Y, Z)."""
+        return self.volumes.shape[1:]
+
+    @property
     def labels(self) -> Tensor:
         """(n_scans,) int64."""
         return torch.tensor(self.table["label"].to_numpy())
@@ -62,22 +67,18 @@ class ScanSet:
         return torch.tensor(self.table["age_years"].to_numpy(), dtype=torch.float32)
 
     def read(self, places: np.ndarray) -> Tensor:
-        """(len(places), X, Y, Z) packed intensities of some lines of the table."""
-        return torch.from_numpy(self.volumes[self.table["row"].to_numpy()[places]])
+        """(len(places), n_channels, X, Y, Z) packed values of some lines of the table."""
+        stored = self.volumes[self.table["row"].to_numpy(dtype=int)[places]]
+        return torch.from_numpy(stored.reshape(len(stored), -1, *stored.shape[-3:]))
 
 
 def read_scan_set(cache_dir: Path | str, scans_path: Path | str, splits_path: Path | str) -> ScanSet:
-    """Every packed scan that takes part, in the cache's order, with its line of scans.tsv and its split."""
-    cache_dir = Path(cache_dir)
-    for name in ("volumes.npy", "index.tsv", "meta.json"):
-        if not (cache_dir / name).is_file():
-            raise BadInput(
-                expected=f"a packed cache with {name}",
-                got="no such file",
-                where=str(cache_dir),
-                fix="Run `elr-mri pack`.",
-            )
-    index = pd.read_csv(cache_dir / "index.tsv", sep="\t", dtype={"scan_id": str})
+    """Every packed scan that takes part, with its line of scans.tsv and its split.
+
+    In the order of the scan table: that of the cache's rows depends on when which scan was packed.
+    """
+    cache = Cache.read(cache_dir)
+    index = cache.index[["row", "scan_id", "sha256"]]
     scans = join_splits(read_scans(scans_path), SPLIT.read(splits_path))
     lost = index.loc[~index["scan_id"].isin(scans["scan_id"]), "scan_id"]
     if len(lost):
@@ -87,22 +88,22 @@ def read_scan_set(cache_dir: Path | str, scans_path: Path | str, splits_path: Pa
             where=str(cache_dir),
             fix="Pack again from this scan table.",
         )
-    table = index.merge(scans, on="scan_id", how="left", validate="1:1")
+    table = scans.merge(index, on="scan_id", validate="1:1")
     table = table[table["split"] != UNUSED].reset_index(drop=True)
     table["label"] = table["diagnosis"].map(CLASSES.index)
-    return ScanSet(table, np.load(cache_dir / "volumes.npy", mmap_mode="r"), read_json(cache_dir / "meta.json"))
+    return ScanSet(table, cache.volumes, cache.meta)
 
 
 class Standardise(nn.Module):
-    """Packed intensities to what a network sees; its statistics travel with the model's weights.
+    """Packed values to what a network sees, each channel by itself; its statistics travel with the model's weights.
 
     Parameters
     ----------
     kind : "scan" or "voxel"
-        `scan` maps each volume to [0, 1] by its own extremes, as the reference. `voxel` subtracts the training
+        `scan` maps each channel of a scan to [0, 1] by its own extremes, as the reference. `voxel` subtracts the training
         mean of each voxel and divides by its standard deviation: affinely aligned brains are nearly alike, and
         this leaves what differs. Voxels that hardly vary (background) become 0.
-    shape : (X, Y, Z) of the packed grid
+    shape : (X, Y, Z) or (n_channels, X, Y, Z) of a packed scan
     """
 
     def __init__(self, kind: Literal["scan", "voxel"], shape: tuple[int, ...]):
@@ -122,26 +123,33 @@ class Standardise(nn.Module):
             torch.zeros(self.centre.shape, dtype=torch.float64),
         )
         for place in range(len(scans)):
-            volume = scans.read(np.array([place]))[0].double()
+            volume = scans.read(np.array([place]))[0].double().view(total.shape)
             total += volume
             squares += volume**2
         mean = total / len(scans)
         deviation = (squares / len(scans) - mean**2).clamp_min(0).sqrt()
-        floor = FLOOR * deviation[deviation > 0].mean() if (deviation > 0).any() else 0.0
+        floor = FLOOR * _mean_of_varying(deviation)
         self.centre.copy_(mean)
         self.scale.copy_(torch.where(deviation > floor, 1 / deviation.clamp_min(1e-12), 0.0))
 
     def forward(self, volumes: Tensor) -> Tensor:
-        """(batch, X, Y, Z) packed intensities → float32 of the same shape."""
+        """(batch, n_channels, X, Y, Z) packed values → float32 of the same shape."""
         volumes = volumes.float()
         if self.kind == "voxel":
             return (volumes - self.centre) * self.scale
-        low, high = volumes.amin(dim=(1, 2, 3), keepdim=True), volumes.amax(dim=(1, 2, 3), keepdim=True)
+        low, high = volumes.amin(dim=(2, 3, 4), keepdim=True), volumes.amax(dim=(2, 3, 4), keepdim=True)
         return (volumes - low) / (high - low).clamp_min(1e-6)
 
     def informative(self) -> Tensor | None:
-        """(X, Y, Z) bool: the voxels that can reach the network; None where all can."""
+        """(X, Y, Z) or (n_channels, X, Y, Z) bool: the voxels that can reach the network; None where all can."""
         return self.scale > 0 if self.kind == "voxel" else None
+
+
+def _mean_of_varying(deviation: Tensor) -> Tensor:
+    """Mean of each channel's voxels that vary at all, to be broadcast over (X, Y, Z) or (n_channels, X, Y, Z)."""
+    varying = deviation > 0
+    total, n = deviation.sum(dim=(-3, -2, -1), keepdim=True), varying.sum(dim=(-3, -2, -1), keepdim=True)
+    return total / n.clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -179,18 +187,18 @@ def look(volumes: Tensor, views: Views, crop: int) -> Tensor:
 
     Parameters
     ----------
-    volumes : (batch, X, Y, Z) float32
+    volumes : (batch, n_channels, X, Y, Z) float32
 
     Returns
     -------
-    (batch, crop, crop, crop) float32. A Gaussian is cut at 4 σ and sums to 1, also at the border; σ = 0 only cuts.
+    (batch, n_channels, crop, crop, crop) float32, every channel of a scan seen alike. A Gaussian is cut at 4 σ and sums to 1, also at the border; σ = 0 only cuts.
     """
-    batch, *shape = volumes.shape
+    batch, _, *shape = volumes.shape
     for axis, n in enumerate(shape):
         weights = _window(views.offsets[:, axis], views.sigmas, crop, n).to(volumes.device)
-        lines = volumes.movedim(axis + 1, 1)
+        lines = volumes.movedim(axis + 2, 1)
         volumes = (
-            torch.bmm(weights, lines.reshape(batch, n, -1)).view(batch, crop, *lines.shape[2:]).movedim(1, axis + 1)
+            torch.bmm(weights, lines.reshape(batch, n, -1)).view(batch, crop, *lines.shape[2:]).movedim(1, axis + 2)
         )
     return volumes
 

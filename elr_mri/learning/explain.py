@@ -21,6 +21,7 @@ from torch import Tensor
 
 from elr_mri.config import Explain
 from elr_mri.errors import BadInput
+from elr_mri.imaging.packed import Cache, by_channel
 from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, centred, read_scan_set
 from elr_mri.learning.recipe import device
@@ -79,7 +80,7 @@ def explain(
     write_map(magnitude(sums.sum(axis=0)), affine, output_dir / "aggregate.nii.gz")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
-        "cache_meta": digest_file(Path(cache_dir) / "meta.json"),
+        "cache": Cache.read(cache_dir).digest(),
     }
     record(
         output_dir / "aggregate.nii.gz",
@@ -96,10 +97,10 @@ def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[n
 
     Returns
     -------
-    sums : (n_classes, X, Y, Z) float64, packed grid; the magnitudes of every scan's map sum to 1
+    sums : (n_classes, n_channels, X, Y, Z) float64, packed grid; the magnitudes of every scan's map sum to 1
     logits : (n_scans, n_classes) float32
     """
-    sums, logits = np.zeros((len(CLASSES), *scans.volumes.shape[1:])), []
+    sums, logits = np.zeros((len(CLASSES), *by_channel(scans.volumes[0]).shape)), []
     for start in range(0, len(scans), batch_size):
         here = np.arange(start, min(start + batch_size, len(scans)))
         maps, told = saliency(model, *_batch(model, scans, here))
@@ -110,8 +111,8 @@ def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[n
 
 
 def magnitude(values: np.ndarray) -> np.ndarray:
-    """A map (X, Y, Z) without its signs, summing to 1."""
-    size = np.abs(values)
+    """A map (n_channels, X, Y, Z) without its signs, summed over the channels and to 1: (X, Y, Z)."""
+    size = np.abs(values).sum(axis=0)
     return size / max(size.sum(), np.finfo(np.float32).tiny)
 
 
@@ -128,33 +129,33 @@ def saliency(
     *,
     shifts: Sequence[tuple[int, int, int]] = SHIFTS,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the evidence for AD over CN, z_AD − z_CN, by the standardised intensities.
+    """Gradient of the evidence for AD over CN, z_AD − z_CN, by the standardised values of every channel.
 
     The gradient is the mean over crops at some `shifts` in voxels: strides and dilations imprint a grid on that of one crop.
 
     Parameters
     ----------
-    volumes : (batch, X, Y, Z) packed intensities
+    volumes : (batch, n_channels, X, Y, Z) packed values
     ages_years : (batch,) float or None
 
     Returns
     -------
-    maps : (batch, X, Y, Z) float32, signed, zero outside the crop, the magnitudes of each summing to 1
+    maps : (batch, n_channels, X, Y, Z) float32, signed, zero outside the crop, the magnitudes of each summing to 1
     logits : (batch, n_classes) float32
     """
     maps, logits = torch.zeros(volumes.shape, device=volumes.device), []
     standardised = model.standardise(volumes)
-    centre = torch.from_numpy(centred(1, tuple(volumes.shape[1:]), model.crop).offsets[0])
-    room = torch.tensor(volumes.shape[1:]) - model.crop
+    centre = torch.from_numpy(centred(1, tuple(volumes.shape[2:]), model.crop).offsets[0])
+    room = torch.tensor(volumes.shape[2:]) - model.crop
     for shift in torch.tensor(shifts):
         box = tuple(slice(start, start + model.crop) for start in torch.minimum(centre + shift, room).tolist())
-        crops = standardised[(slice(None), *box)][:, None].clone().requires_grad_()
+        crops = standardised[(..., *box)].clone().requires_grad_()
         logits.append(model.network(crops, ages_years))
         evidence = (logits[-1][:, -1] - logits[-1][:, 0]).sum()
-        maps[(slice(None), *box)] += torch.autograd.grad(evidence, crops)[0][:, 0]
+        maps[(..., *box)] += torch.autograd.grad(evidence, crops)[0]
     if (informative := model.standardise.informative()) is not None:
         maps *= informative
-    maps = maps / maps.abs().sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    maps = maps / maps.abs().sum(dim=(1, 2, 3, 4), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return maps.cpu(), logits[0].detach().cpu()
 
 

@@ -82,7 +82,7 @@ class VolumeNet(nn.Module):
 
         Parameters
         ----------
-        volumes : (batch, 1, X, Y, Z) float, RAS+
+        volumes : (batch, n_channels, X, Y, Z) float, RAS+
         ages_years : (batch,) float or None
             Not looked at by a network without age; None adds nothing.
 
@@ -107,6 +107,7 @@ def build(
     age: Age = "sinusoid",
     crop: int = 96,
     first_pool: bool = True,
+    channels: int = 1,
 ) -> VolumeNet:
     """A network with fresh weights, drawn from torch's global generator.
 
@@ -122,6 +123,8 @@ def build(
     first_pool : bool
         False leaves out the first pool: the same blocks for the same field of view at twice the
         voxel size (48³ at 3 mm for 96³ at 1.5 mm).
+    channels : int
+        Channels of the input: 1 is the scan, 2 the scan and the log-Jacobian.
     """
     if name != "resnet18" and name not in BLOCKS:
         raise BadInput(
@@ -137,10 +140,14 @@ def build(
         )
     if name == "resnet18":
         n_features = 64 * width
-        blocks, embed, classifier = _resnet18(width, norm, first_pool), nn.Identity(), nn.Linear(n_features, n_classes)
+        blocks, embed, classifier = (
+            _resnet18(width, norm, first_pool, channels),
+            nn.Identity(),
+            nn.Linear(n_features, n_classes),
+        )
     else:
         table = _table(name, first_pool)
-        blocks = nn.Sequential(*_layers(table, width, norm))
+        blocks = nn.Sequential(*_layers(table, width, norm, channels))
         n_inputs = table[-1].channels * width * side**3
         n_features, embed, classifier = (_alexnet_head if name == "alexnet" else _wide_head)(n_inputs, width, n_classes)
     encoder = None if age == "none" else AgeEncoder(n_features, age)
@@ -177,10 +184,9 @@ def _table(name: str, first_pool: bool) -> tuple[Block, ...]:
     return (first if first_pool else replace(first, pool=None), *others)
 
 
-def _layers(table: tuple[Block, ...], width: int, norm: Norm) -> list[nn.Module]:
+def _layers(table: tuple[Block, ...], width: int, norm: Norm, n_inputs: int) -> list[nn.Module]:
     """The blocks' modules, in order."""
     layers: list[nn.Module] = []
-    n_inputs = 1
     for block in table:
         n_outputs = block.channels * width
         convolution = nn.Conv3d(
@@ -217,7 +223,7 @@ def _alexnet_head(n_inputs: int, width: int, n_classes: int) -> tuple[int, nn.Mo
     return units, embed, classifier
 
 
-def _resnet18(width: int, norm: Norm, first_pool: bool) -> nn.Module:
+def _resnet18(width: int, norm: Norm, first_pool: bool, n_inputs: int) -> nn.Module:
     """MONAI's 3-D ResNet-18 up to its pooled feature vector of 64 · width."""
     from monai.networks.nets import ResNet  # lazily: MONAI costs seconds, and only this network needs it
 
@@ -238,7 +244,7 @@ def _resnet18(width: int, norm: Norm, first_pool: bool) -> nn.Module:
         [2, 2, 2, 2],
         [c * width for c in (8, 16, 32, 64)],
         spatial_dims=3,
-        n_input_channels=1,
+        n_input_channels=n_inputs,
         conv1_t_size=7,
         conv1_t_stride=2,
         no_max_pool=not first_pool,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elr_mri.config import Predict
 from elr_mri.errors import BadInput
+from elr_mri.imaging.packed import Cache, by_channel, row_shape
 from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.recipe import device
@@ -38,7 +39,7 @@ def predict(
     PREDICTIONS.write(prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"]), output)
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
-        "cache_meta": digest_file(Path(cache_dir) / "meta.json"),
+        "cache": Cache.read(cache_dir).digest(),
         "scans": digest_file(scans_path),
         "splits": digest_file(splits_path),
     }
@@ -50,7 +51,7 @@ def predict_volume(model_dir: Path | str, volume: np.ndarray, age_years: float |
 
     Parameters
     ----------
-    volume : (X, Y, Z), RAS+, packed intensities on the model's grid
+    volume : (X, Y, Z) or (n_channels, X, Y, Z), RAS+, packed values on the model's grid
     age_years : float or None
         None leaves age out.
 
@@ -58,7 +59,8 @@ def predict_volume(model_dir: Path | str, volume: np.ndarray, age_years: float |
     -------
     (3,) float: CN, MCI, AD
     """
-    shape = tuple(read_facts(model_dir)["preprocessing"]["shape"])
+    preprocessing = read_facts(model_dir)["preprocessing"]
+    shape = row_shape(preprocessing["shape"], preprocessing["channels"])
     if volume.shape != shape:
         raise BadInput(
             expected=f"a volume of {shape} voxels, the model's grid",
@@ -68,7 +70,7 @@ def predict_volume(model_dir: Path | str, volume: np.ndarray, age_years: float |
         )
     ages = None if age_years is None else torch.tensor([age_years], dtype=torch.float32)
     with torch.inference_mode():
-        logits = load_model(model_dir)(torch.from_numpy(np.ascontiguousarray(volume))[None], ages)
+        logits = load_model(model_dir)(torch.from_numpy(np.ascontiguousarray(by_channel(volume)))[None], ages)
     return torch.softmax(logits.double(), dim=1)[0].numpy()
 
 

@@ -31,9 +31,9 @@ def _freeze_scale_free(net: nn.Module, model: ModelSettings) -> None:
     """Keep the first block of `wide` as drawn where its gradient vanishes.
 
     A 1³ convolution of one channel is w·x + b; instance norm takes out b and the size of w, and leaves
-    their gradients zero but for its epsilon. Not asking for them saves a sixth of the step on a CPU.
+    their gradients zero but for its epsilon; with two channels their mixture is learnt. Not asking for them saves a sixth of the step on a CPU.
     """
-    if model.network in ("wide", "wide-paper") and model.norm == "instance":
+    if model.network in ("wide", "wide-paper") and model.norm == "instance" and net.blocks[0].in_channels == 1:
         for weights in net.blocks[0].parameters():
             weights.requires_grad_(False)
 

@@ -30,7 +30,7 @@ from elr_mri.learning.dataset import ScanSet, draw_epoch, look, read_scan_set
 from elr_mri.learning.elr import EarlyLearningTargets, elr_loss
 from elr_mri.learning.predict import scan_logits
 from elr_mri.learning.resume import load_state, save_state
-from elr_mri.provenance import atomic, digest_file, digest_json, record
+from elr_mri.provenance import atomic, digest_json, record
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
@@ -72,7 +72,7 @@ def train(
     run = _prepare(read_scan_set(cache_dir, scans_path, splits_path), settings, slug=slug, seed=seed)
     out_dir, scans, model = Path(out_dir), run.train, run.model
     state, best = out_dir / "state" / "resume.safetensors", out_dir / "state" / "best.safetensors"
-    fingerprint = _fingerprint(run, settings, Path(cache_dir), slug=slug, seed=seed)
+    fingerprint = _fingerprint(run, settings, slug=slug, seed=seed)
     parts = {"model": model, "targets": run.targets, "optimizer": run.optimizer}
     history = load_state(state, fingerprint=fingerprint, restart_if_changed=restart_if_changed, **parts)
 
@@ -86,7 +86,7 @@ def train(
                 group["lr"] = rate
             rows = torch.from_numpy(places)
             labels, ages = scans.labels[rows].to(run.device), scans.ages_years[rows].to(run.device)
-            volumes = look(model.standardise(scans.read(places).to(run.device)), views, model.crop)[:, None]
+            volumes = look(model.standardise(scans.read(places).to(run.device)), views, model.crop)
             with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
                 logits = model.network(volumes, ages).float()
             loss = elr_loss(logits, labels, rows.to(run.device), run.targets, run.elr_weight)
@@ -131,7 +131,7 @@ class Run:
     @property
     def shape(self) -> tuple[int, ...]:
         """(X, Y, Z) of the packed grid."""
-        return self.train.volumes.shape[1:]
+        return self.train.row_shape[-3:]
 
     @property
     def n_batches(self) -> int:
@@ -164,12 +164,13 @@ def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) ->
         "age": chosen_model.age,
         "crop": settings.crop,
         "first_pool": chosen_model.first_pool,
+        "channels": len(scans.meta["channels"]),
     }
     on = recipe.device(settings.device)
     torch.use_deterministic_algorithms(True, warn_only=on.type != "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of a step
     torch.manual_seed(seed)
-    model = Model(network, settings.standardise, scans.volumes.shape[1:])
+    model = Model(network, settings.standardise, scans.row_shape)
     model.standardise.fit(parts["train"])
     model.to(on)
     elr = chosen_model.elr
@@ -194,9 +195,9 @@ def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) ->
     )
 
 
-def _fingerprint(run: Run, settings: config.Train, cache_dir: Path, *, slug: str, seed: int) -> dict[str, Any]:
-    """What must be the same for a state to be continued."""
-    keep = ["scan_id", "row", "label", "age_years"]
+def _fingerprint(run: Run, settings: config.Train, *, slug: str, seed: int) -> dict[str, Any]:
+    """What must be the same for a state to be continued: of the cache what the scans' rows hold, not where they stand."""
+    keep = ["scan_id", "sha256", "label", "age_years"]
     plain = settings.model_dump(mode="json", exclude={"models", "device"})
     content = {
         "version": VERSION,
@@ -205,7 +206,7 @@ def _fingerprint(run: Run, settings: config.Train, cache_dir: Path, *, slug: str
         "model": settings.models[slug].model_dump(mode="json"),
         "settings": plain,
         "precision": str(run.dtype),
-        "data": {"cache_meta": digest_file(cache_dir / "meta.json")},
+        "data": {"cache_meta": digest_json(run.train.meta)},
     }
     for name, part in (("train_scans", run.train), ("val_scans", run.val)):
         content["data"][name] = digest_json(part.table[keep].to_dict("records"))

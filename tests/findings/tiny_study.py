@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from elr_mri import config
 from elr_mri.imaging.labels import REGIONS
+from elr_mri.imaging.packed import CACHE_VERSION, INDEX, digest_row
 from elr_mri.scans.demographics import DEMOGRAPHICS, count
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.table import CLASSES, EXCLUSIONS, NOTES, SCANS, SPLIT
@@ -107,10 +108,12 @@ def add_pictures(study: Study) -> None:
         nib.save(nib.Nifti1Image(data, AFFINE), root / f"{name}.nii.gz")
     cache = (200 * brain * rng.uniform(0.5, 1, (len(study.scans), *SHAPE))).astype(np.uint8)
     np.save(root / "pack" / "volumes.npy", cache)
-    study.scans[["scan_id"]].assign(row=range(len(study.scans))).to_csv(
-        root / "pack" / "index.tsv", sep="\t", index=False
+    index = study.scans[["scan_id"]].assign(
+        row=range(len(study.scans)), sha256=[digest_row(row) for row in cache], source="tiny"
     )
-    (root / "pack" / "meta.json").write_text(json.dumps({"affine": AFFINE.tolist()}))
+    INDEX.write(index, root / "pack" / "index.tsv")
+    meta = {"version": CACHE_VERSION, "affine": AFFINE.tolist(), "shape": SHAPE, "channels": ["T1w"], "dtype": "uint8"}
+    (root / "pack" / "meta.json").write_text(json.dumps(meta))
     states = study.scans[["scan_id"]].assign(step="pack", status="pass", reason="")
     states.loc[0, ["step", "status", "reason"]] = ["register", "fail", "QC <mark>poor</mark>"]
     states.loc[1, "status"] = "review"

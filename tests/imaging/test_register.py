@@ -12,7 +12,7 @@ from elr_mri.imaging.affine import similarity
 from elr_mri.imaging.convert import convert
 from elr_mri.imaging.grids import at, box
 from elr_mri.imaging.template import MNI, brain_template, head_template
-from elr_mri.imaging.transforms import read_affine, read_warp, to_native
+from elr_mri.imaging.transforms import Warp, read_affine, read_warp, to_native
 from elr_mri.scans.table import SCANS
 
 PLAIN, WARPED, TURNED = ("sub-plain_ses-M000", "sub-warped_ses-M000", "sub-turned_ses-M000")
@@ -130,14 +130,32 @@ def test_bits_are_the_same_each_time(study, tmp_path):
 @pytest.mark.slow
 def test_syn_of_ants_is_the_other_engine(study, tmp_path):
     settings = FAST.model_copy(
-        update={"warp": "syn", "syn_spacing_mm": 5.0, "syn_iterations": (10, 6), "write_syn": True}
+        update={"warp": "syn", "syn_spacing_mm": 5.0, "syn_iterations": (10, 6), "write_warped": True}
     )
     told = run(study[1][PLAIN], tmp_path, PLAIN, settings)
     folder = tmp_path / "register" / PLAIN
     assert told["status"] == "pass" and told["numbers"]["correlation_warped"] > told["numbers"]["correlation_affine"]
-    warped = nib.load(folder / told["files"]["syn_image"]).get_fdata()
+    warped = nib.load(folder / told["files"]["warped_image"]).get_fdata()
     grid = register.study_grid(3.0)
     inside = brain_template(MNI).mask_on(grid) > 0.5
     still = brain_template(MNI).image_on(grid)
     affine = nib.load(folder / told["files"]["affine_image"]).get_fdata()
     assert similarity(warped, still, inside) > similarity(affine, still, inside) + 0.05
+
+
+def test_the_log_jacobian_is_the_volume_ratio_of_the_warp(study):
+    """Inside a region its mean is near the log of the region's volume relative to the template's, the affine left out."""
+    folder, _, told = study
+    files = told[WARPED]["files"]
+    warp = read_warp(folder / "register" / WARPED / files["warp"])
+    template = brain_template(MNI)
+    found = register.log_jacobian(warp, template, FAST)
+    grid = register.study_grid(FAST.spacing_mm)
+    inside = template.mask_on(grid) > 0.5
+    assert found.shape == grid.shape and found.dtype == np.float32
+    assert not found[~inside].any() and found[inside].std() > 0.01
+    shift = 0.05
+    scaled = Warp(warp.grid, warp.grid.points() * np.float32(shift))
+    np.testing.assert_allclose(register.log_jacobian(scaled, template, FAST)[inside], 3 * np.log(1 + shift), atol=1e-4)
+    folded = Warp(warp.grid, warp.grid.points() * np.float32(-2))
+    assert register.log_jacobian(folded, template, FAST)[inside].max() == pytest.approx(-np.log(4), abs=1e-5)

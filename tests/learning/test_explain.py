@@ -32,16 +32,16 @@ def test_saliency_of_a_linear_model_is_its_weights() -> None:
     model = Model(network, "scan", SHAPE)
     weights = torch.randn(3, 35**3)
     model.network = Linear(weights)
-    volumes = torch.zeros(2, *SHAPE)
+    volumes = torch.zeros(2, 1, *SHAPE)
     maps, _ = saliency(model, volumes, None, shifts=((0, 0, 0),))
     expected = torch.zeros(SHAPE)
     expected[1:36, 2:37, 1:36] = (weights[2] - weights[0]).view(35, 35, 35)
     for found in maps:
-        torch.testing.assert_close(found, expected / expected.abs().sum(), atol=1e-9, rtol=1e-3)
+        torch.testing.assert_close(found[0], expected / expected.abs().sum(), atol=1e-9, rtol=1e-3)
 
 
 def test_what_differs_in_sign_from_scan_to_scan_cancels_in_the_aggregate() -> None:
-    ours, theirs = np.array([[[1.0, 2.0, -3.0]]]), np.array([[[-1.0, 2.0, -3.0]]])
+    ours, theirs = np.array([[[[1.0, 2.0, -3.0]]]]), np.array([[[[-1.0, 2.0, -3.0]]]])
     np.testing.assert_allclose(magnitude(ours + theirs), [[[0, 0.4, 0.6]]])
 
 
@@ -72,3 +72,8 @@ def test_examples_are_listed_and_written(explained: Path) -> None:
     assert table["class"].is_unique
     assert {p.name for p in explained.glob("example_*.nii.gz")} == {f"example_{c}.nii.gz" for c in table["class"]}
     assert (table["row"] % 3).map(dict(enumerate(("CN", "MCI", "AD")))).tolist() == table["class"].tolist()
+
+
+def test_a_map_of_two_channels_counts_both() -> None:
+    values = np.array([[[[1.0, 0.0]]], [[[-1.0, 2.0]]]])
+    np.testing.assert_allclose(magnitude(values), [[[0.5, 0.5]]])

@@ -38,6 +38,19 @@ def test_logits_have_one_row_per_scan(name: str, age: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_two_channels_are_both_looked_at(name: str) -> None:
+    torch.manual_seed(0)
+    net = build(name, width=1, crop=48, first_pool=False, channels=2).eval()
+    volumes = torch.randn(2, 2, 48, 48, 48)
+    with torch.inference_mode():
+        told = net(volumes)
+        for channel in range(2):
+            other = volumes.clone()
+            other[:, channel] += torch.randn(48, 48, 48)
+            assert not torch.equal(net(other), told)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("first_pool", [True, False])
 def test_the_smallest_crop_works_and_one_less_is_refused_by_name(name: str, first_pool: bool) -> None:
     least = smallest_crop(name, first_pool=first_pool)

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 from toy_study import Study, write_study
 
-from elr_mri.config import Model, Predict, Train
+from elr_mri.config import Explain, Model, Predict, Train
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
 from elr_mri.learning.checkpoint import load_model, read_facts
+from elr_mri.learning.explain import explain
 from elr_mri.learning.networks import build
 from elr_mri.learning.predict import predict, predict_volume
 from elr_mri.learning.train import chosen, train
@@ -141,6 +143,47 @@ def test_predictions_cover_every_packed_scan_and_equal_one_scan_at_a_time(
     np.testing.assert_allclose(
         predict_volume(trained, volume, 67.0), table.loc[7, list(P_COLUMNS)].astype(float), atol=1e-5
     )
+
+
+def test_the_order_of_the_packed_rows_changes_nothing(
+    study: Study, settings: Train, trained: Path, tmp_path: Path
+) -> None:
+    """Scans that were added stand behind the others in the cache; a model and its predictions do not depend on it."""
+    grown = write_study(tmp_path, packed_order=np.random.default_rng(1).permutation(18))
+    fit(grown, settings, tmp_path / "model")
+    once, twice = weights(trained), weights(tmp_path / "model")
+    assert all(torch.equal(once[k], twice[k]) for k in once)
+    texts = [(folder / "model.json").read_text() for folder in (trained, tmp_path / "model")]
+    assert texts[0] == texts[1]
+    for name, packed in (("one", study), ("two", grown)):
+        predict(trained, *packed.paths, Predict(), output=tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert fit(grown, settings, trained, progress=lambda line: pytest.fail("the state of the fresh cache was refused"))
+
+
+def test_two_channels_are_trained_on_predicted_and_explained(settings: Train, tmp_path: Path) -> None:
+    packed = write_study(tmp_path, channels=2)
+    model = fit(packed, settings.model_copy(update={"epochs": 1}), tmp_path / "model", slug="wide")
+    drawn = build("wide", width=1, crop=35, first_pool=False, age="none", channels=2)
+    assert weights(model)["network.blocks.0.weight"].shape == drawn.blocks[0].weight.shape == (4, 2, 1, 1, 1)
+    predict(model, *packed.paths, Predict(), output=tmp_path / "predictions.tsv")
+    table = PREDICTIONS.read(tmp_path / "predictions.tsv")
+    volume = np.load(packed.cache / "volumes.npy")[7]
+    np.testing.assert_allclose(
+        predict_volume(model, volume, 67.0), table.loc[7, list(P_COLUMNS)].astype(float), atol=1e-5
+    )
+    explain(model, *packed.paths, Explain(split="test"), output_dir=tmp_path / "maps")
+    assert nib.load(tmp_path / "maps" / "aggregate.nii.gz").shape == volume.shape[1:]
+    (tmp_path / "one").mkdir()
+    with pytest.raises(BadInput, match="channels"):
+        predict(model, *write_study(tmp_path / "one").paths, Predict(), output=tmp_path / "p.tsv")
+
+
+def test_the_first_block_is_frozen_for_one_channel_only() -> None:
+    for channels in (1, 2):
+        net = build("wide", width=1, crop=35, first_pool=False, channels=channels)
+        recipe.optimizer(net, Train(), Model(network="wide"))
+        assert net.blocks[0].weight.requires_grad == (channels == 2)
 
 
 def test_a_cache_on_another_grid_is_refused(study: Study, trained: Path, tmp_path: Path) -> None:

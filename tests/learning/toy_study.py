@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from elr_mri.imaging.packed import CACHE_VERSION, INDEX, digest_row
 from elr_mri.scans.table import CLASSES, SCANS, SPLIT
 
 SHAPE = (38, 40, 37)
@@ -27,12 +28,17 @@ class Study:
         return self.cache, self.scans, self.splits
 
 
-def write_study(folder: Path, n_subjects: int = 18, seed: int = 0) -> Study:
-    """Subject i has class i mod 3; in every third of the subjects the first goes to validation, the second to test."""
+def write_study(
+    folder: Path, n_subjects: int = 18, seed: int = 0, *, channels: int = 1, packed_order: np.ndarray | None = None
+) -> Study:
+    """Subject i has class i mod 3; in every third of the subjects the first goes to validation, the second to test.
+
+    A second channel is noise but for the class's cube; `packed_order` is that of the cache's rows.
+    """
     rng = np.random.default_rng(seed)
     volumes = rng.normal(120, 12, size=(n_subjects, *SHAPE))
     volumes[:, :4] = 0  # background that never varies
-    scans, splits, index = [], [], []
+    scans, splits, names = [], [], []
     for i in range(n_subjects):
         volumes[i, 8:30, 8:30, 8:30] += 30 * (i % 3)
         subject, cohort = f"sub-TOY{i:03d}", "TOY" if i < n_subjects - 3 else "FAR"
@@ -50,16 +56,24 @@ def write_study(folder: Path, n_subjects: int = 18, seed: int = 0) -> Study:
         )
         split = "external" if cohort == "FAR" else {0: "val", 1: "test"}.get(i // 3, "train")
         splits.append({"cohort": cohort, "subject_id": subject, "split": split, "fold": 0})
-        index.append({"row": i, "scan_id": f"{subject}_ses-M000"})
+        names.append(f"{subject}_ses-M000")
     for rows, schema, name in ((scans, SCANS, "scans.tsv"), (splits, SPLIT, "splits.tsv")):
         frame = pd.DataFrame(rows)
         schema.write(frame.reindex(columns=[c.name for c in schema.columns]), folder / name)
     cache = folder / "pack"
     cache.mkdir()
-    np.save(cache / "volumes.npy", volumes.clip(0, 255).astype(np.uint8))
-    pd.DataFrame(index).to_csv(cache / "index.tsv", sep="\t", index=False)
+    if channels == 2:
+        second = rng.normal(128, 12, size=(n_subjects, *SHAPE))
+        second[:, 8:30, 8:30, 8:30] += 30 * (np.arange(n_subjects) % 3)[:, None, None, None]
+        volumes = np.stack([volumes, second], axis=1)
+    order = np.arange(n_subjects) if packed_order is None else packed_order
+    stored = volumes.clip(0, 255).astype(np.uint8)[order]
+    np.save(cache / "volumes.npy", stored)
+    index = {"scan_id": np.array(names)[order], "sha256": [digest_row(row) for row in stored], "source": "toy"}
+    INDEX.write(pd.DataFrame(index).reset_index(names="row"), cache / "index.tsv")
     meta = {
-        "version": 1,
+        "version": CACHE_VERSION,
+        "channels": ["T1w", "log_jacobian"][:channels],
         "template": "toy",
         "affine": np.diag([3.0, 3, 3, 1]).tolist(),
         "spacing_mm": 3.0,

@@ -53,7 +53,7 @@ rule report:
         notes=SCANS / "ingest" / "notes.tsv",
         splits=SCANS / "split" / "splits.tsv",
         demographics=SCANS / "demographics" / "demographics.tsv",
-        packed=IMAGING / "pack" / "meta.json",
+        packed=IMAGING / "pack" / "volumes.npy.json",
         reviewed=IMAGING / "review" / "review.html",
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],

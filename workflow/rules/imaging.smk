@@ -108,10 +108,10 @@ rule pack:
         reviewed=IMAGING / "review" / "review.tsv",
         measured=all_batches("measure"),
         audited=IMAGING / "audit" / "audit.tsv",
+    # volumes.npy, index.tsv and meta.json are no outputs: Snakemake would delete them before a run that appends, and
+    # for `update` copies a file first. The record tells the hash of all rows, and changes with them.
     output:
-        volumes=IMAGING / "pack" / "volumes.npy",
-        index=IMAGING / "pack" / "index.tsv",
-        meta=IMAGING / "pack" / "meta.json",
+        packed=IMAGING / "pack" / "volumes.npy.json",
         rois=IMAGING / "pack" / "roi_volumes.tsv",
         status=IMAGING / "pack" / "status.tsv",
     params:
@@ -124,4 +124,4 @@ rule pack:
     log: RESULTS / "logs" / "pack.log",
     shell:
         STEP + "pack --scans {input.scans:q} --reviewed {input.reviewed:q} --converted {params.converted:q} --registered {params.registered:q}"
-        " --measured {params.measured:q} --config {params.config:q} --output \"$(dirname {output.volumes:q})\"" + LOGGED
+        " --measured {params.measured:q} --config {params.config:q} --output \"$(dirname {output.packed:q})\"" + LOGGED

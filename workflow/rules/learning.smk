@@ -1,9 +1,7 @@
 """Zone `learning`: from the array cache to models, predictions and saliency maps."""
 
 PACKED = {
-    "volumes": IMAGING / "pack" / "volumes.npy",
-    "index": IMAGING / "pack" / "index.tsv",
-    "meta": IMAGING / "pack" / "meta.json",
+    "packed": IMAGING / "pack" / "volumes.npy.json",
     "scans": SCANS / "ingest" / "scans.tsv",
     "splits": SCANS / "split" / "splits.tsv",
 }
@@ -31,7 +29,7 @@ rule train:
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
-        STEP + "train --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q} --splits {input.splits:q}"
+        STEP + "train --packed \"$(dirname {input.packed:q})\" --scans {input.scans:q} --splits {input.splits:q}"
         " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart {params.synthetic} --output {params.folder:q}" + LOGGED
 
 
@@ -51,7 +49,7 @@ rule predict:
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "predict" / "{slug}_seed-{seed}.log",
     shell:
-        STEP + "predict --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q}"
+        STEP + "predict --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.packed:q})\" --scans {input.scans:q}"
         " --splits {input.splits:q} --config {params.config:q} --output {output:q}" + LOGGED
 
 
@@ -72,5 +70,5 @@ rule explain:
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "explain" / "{slug}.log",
     shell:
-        STEP + "explain --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.volumes:q})\" --scans {input.scans:q}"
+        STEP + "explain --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.packed:q})\" --scans {input.scans:q}"
         " --splits {input.splits:q} --config {params.config:q} --output \"$(dirname {output.aggregate:q})\"" + LOGGED
