@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from elr_mri.errors import BadInput
 from elr_mri.sections import (
+    GIVEN,
     Anatomy,
     Audit,
     Baseline,
@@ -45,6 +46,7 @@ from elr_mri.sections import (
 )
 
 __all__ = [
+    "GIVEN",
     "Anatomy",
     "Audit",
     "Baseline",

@@ -13,14 +13,14 @@ VERSIONS = {
     "convert": 4,
     "audit": 1,
     "register": 1,
-    "measure": 1,
-    "pack": 1,
-    "baseline": 1,
+    "measure": 2,
+    "pack": 2,
+    "baseline": 2,
     "train": 2,
     "predict": 1,
     "explain": 2,
     "evaluate": 1,
-    "report": 2,
+    "report": 3,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

@@ -23,8 +23,7 @@ import pandas as pd
 from elr_mri.config import Pack
 from elr_mri.errors import BadInput
 from elr_mri.imaging.batch import STATES
-from elr_mri.imaging.labels import VOLUMES
-from elr_mri.imaging.measure import ROI
+from elr_mri.imaging.labels import ROI, ROI_TABLE
 from elr_mri.imaging.register import MAX_INTENSITY
 from elr_mri.provenance import atomic, digest_file, digest_json, read_json, record, sidecar, write_json
 from elr_mri.scans.schema import Column, Schema
@@ -38,12 +37,6 @@ CACHE_VERSION = 1
 
 INDEX = Schema(
     name="cache index", version=1, key=("scan_id",), columns=(Column("row", "integer", low=0), Column("scan_id"))
-)
-ROI_TABLE = Schema(
-    name="ROI volume",
-    version=1,
-    key=("scan_id",),
-    columns=(Column("scan_id"), *(Column(region, "number", low=0) for region in VOLUMES)),
 )
 STATUS = Schema(
     name="scan status",
@@ -209,8 +202,10 @@ def _state(scan_id: str, folders: dict[str, Path]) -> dict[str, str]:
 
 def _rois(measure_dir: Path, scan_id: str) -> dict[str, Any]:
     """One row of roi_volumes.tsv."""
-    frame = ROI.read(measure_dir / scan_id / f"{scan_id}_volumes.tsv")
-    return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True))}
+    table = measure_dir / scan_id / f"{scan_id}_volumes.tsv"
+    frame, told = ROI.read(table), read_json(sidecar(table))
+    facts = {"source": told["settings"].get("source", "registered"), "note": told.get("reason")}
+    return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True)), **facts}
 
 
 def _write_volumes(paths: Iterable[Path], settings: Pack, out: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings.baseline import baseline, feature_matrix, logits, percentile, read_volumes
 from elr_mri.findings.metrics import score
+from elr_mri.imaging.labels import REGIONS, VOLUMES
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS
 from elr_mri.scans.table import CLASSES, SPLIT, UNUSED
 
@@ -62,11 +63,10 @@ def test_every_packed_scan_is_predicted_and_the_stored_numbers_alone_give_the_sa
     assert sorted(predictions["scan_id"]) == sorted(made.scans["scan_id"])
     assert set(predictions["model"]) == {"volumes"} and set(predictions["seed"]) == {0}
     model = json.loads((tmp_path / "baseline" / "model.json").read_text())
-    regions = config.Baseline().features
-    table = read_volumes(tmp_path / "pack" / "roi_volumes.tsv", regions).merge(
+    table = read_volumes(tmp_path / "pack" / "roi_volumes.tsv").merge(
         made.scans[["scan_id", "age_years"]], on="scan_id"
     )
-    again = logits(model, feature_matrix(table, regions, use_age=True))
+    again = logits(model, feature_matrix(table, tuple(REGIONS), model["normalisation"], use_age=True))
     np.testing.assert_allclose(predictions[list(Z_COLUMNS)], again - again.mean(axis=1, keepdims=True), atol=1e-9)
     chosen = min(model["validation"], key=lambda trial: trial["val_log_loss"])
     assert chosen["inverse_regularisation"] == model["inverse_regularisation"]
@@ -77,7 +77,7 @@ def test_head_size_does_not_count(tmp_path):
     made = study.make(tmp_path)
     before = _run(made)
     table = pd.read_csv(tmp_path / "pack" / "roi_volumes.tsv", sep="\t")
-    table.iloc[::2, 1:] *= 2
+    table.loc[::2, list(VOLUMES)] *= 2
     table.to_csv(tmp_path / "pack" / "roi_volumes.tsv", sep="\t", index=False)
     np.testing.assert_allclose(before[list(Z_COLUMNS)], _run(made)[list(Z_COLUMNS)], atol=1e-6)
 
@@ -97,17 +97,18 @@ def test_nothing_of_the_test_scans_reaches_the_model(tmp_path):
 def test_percentiles_rise_with_volume_and_are_uniform_among_the_reference(tmp_path):
     made = study.make(tmp_path, n_subjects=200)
     _run(made)
-    model = tmp_path / "baseline" / "model.json"
+    model = json.loads((tmp_path / "baseline" / "model.json").read_text())
     volumes = {"hippocampus_left": 3000.0, "hippocampus_right": 4000.0, "intracranial": 1.5e6}
-    found = percentile(model, volumes, age_years=72)
+    found = percentile(model, volumes, age_years=72, source="registered")
     assert 0 <= found["hippocampus_left"] < found["hippocampus_right"] <= 100
-    larger_head = percentile(model, {k: 1.1 * v for k, v in volumes.items()}, age_years=72)
+    larger_head = percentile(model, {k: 1.1 * v for k, v in volumes.items()}, age_years=72, source="registered")
     assert larger_head == pytest.approx(found)
     table = pd.read_csv(tmp_path / "pack" / "roi_volumes.tsv", sep="\t").merge(made.scans, on="scan_id")
     table = table.merge(SPLIT.read(tmp_path / "splits.tsv"), on=["cohort", "subject_id"])
     healthy = table[(table["split"] == "train") & (table["diagnosis"] == "CN")]
     of_reference = [
-        percentile(model, row._asdict(), age_years=row.age_years)["hippocampus_left"] for row in healthy.itertuples()
+        percentile(model, row._asdict(), age_years=row.age_years, source="registered")["hippocampus_left"]
+        for row in healthy.itertuples()
     ]
     assert np.mean(of_reference) == pytest.approx(50, abs=5)
     assert np.std(of_reference) == pytest.approx(100 / np.sqrt(12), abs=5)
