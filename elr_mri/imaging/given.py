@@ -108,7 +108,7 @@ def read_given(scans: pd.DataFrame, settings: Measure) -> Given:
     if not n_found:
         raise BadInput(
             expected=f"rows named after scans, such as {scans['scan_id'].iloc[0]}",
-            got=", ".join(sorted(rows)[:3]) or "no rows",
+            got=f"{', '.join(sorted(rows)[:3])}; of {scans['scan_id'].iloc[0]}: {next(iter(matches.values())).reason}",
             where=str(path),
             fix="Name them by scan_id, subject_session, or the image's file name, all as in scans.tsv.",
         )

@@ -93,7 +93,7 @@ def _index(scans: pd.DataFrame) -> tuple[dict[str, set[str]], dict[str, set[str]
 def _names(scan) -> set[str]:
     """What a row of this scan may be called, plain."""
     archive, member = split_member(scan.image_path)
-    image = _plain(member or archive)
+    image = _plain(member or str(archive))
     names = {_plain(scan.scan_id), image, image.removesuffix("t1w")}
     names |= {name + _plain(scan.session_id) for name in _subject_names(scan)}
     uid = str(scan.image_uid) if isinstance(scan.image_uid, str) else ""
