@@ -91,10 +91,11 @@ def draw_volumes(pictures: Pictures, pack_dir: Path, scans: pd.DataFrame) -> pd.
 
 def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, anatomy: brains.Anatomy) -> dict[str, str]:
     """`examples`: of each class the packed scan of median hippocampal volume, outlined; returns class to scan_id."""
-    share = volumes["hippocampus"] / volumes[ICV]
+    size = volumes["hippocampus"] / (volumes[ICV] if volumes[ICV].notna().any() else 1.0)
     chosen = {}
     for name in CLASSES:
-        of_class = share[volumes["diagnosis"] == name].dropna().sort_values(kind="stable")
+        here = size[volumes["diagnosis"] == name].sort_values(kind="stable")
+        of_class = here.dropna() if here.notna().any() else here
         if len(of_class):
             chosen[name] = str(volumes.loc[of_class.index[len(of_class) // 2], "scan_id"])
     rows = pd.read_csv(pack_dir / "index.tsv", sep="\t", dtype={"scan_id": str}).set_index("scan_id")["row"]
