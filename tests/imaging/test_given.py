@@ -136,6 +136,14 @@ def test_longitudinal_runs_go_before_cross_sectional_ones_and_the_mixture_is_tol
     assert [told[s][1] for s in (A, B, C)] == ["pass", "pass", "review"] and "cross-sectional" in told[C][2]
 
 
+def test_the_template_of_a_longitudinal_run_is_no_scan_even_where_the_subject_has_one(tmp_path):
+    files.run(tmp_path, A)
+    files.run(tmp_path, "sub-ADNI002S0002")
+    assert give("freesurfer", tmp_path)[C][1] == "pass"
+    files.run(tmp_path, "sub-ADNI002S0002_ses-M024.long.sub-ADNI002S0002")  # a visit that is not in the study
+    assert give("freesurfer", tmp_path)[C][1:] == ("fail", "no row or folder names this scan")
+
+
 def test_a_name_of_two_scans_and_two_rows_of_one_are_refused(tmp_path):
     path = files.synthseg_csv(tmp_path / "vol.csv", ["sub-ADNI001S0001", C, "I957990", "T1w"])
     with pytest.raises(BadInput, match="rows named after scans"):
