@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from elr_mri.errors import BadInput
 from elr_mri.sections import (
+    GIVEN,
     Anatomy,
     Atlases,
     Audit,
@@ -47,6 +48,7 @@ from elr_mri.sections import (
 )
 
 __all__ = [
+    "GIVEN",
     "Anatomy",
     "Atlases",
     "Audit",

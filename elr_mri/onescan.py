@@ -10,7 +10,7 @@ import numpy as np
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.findings.baseline import percentile
+from elr_mri.findings import baseline
 from elr_mri.findings.page import photo, render
 from elr_mri.imaging.cache import stored_row
 from elr_mri.imaging.convert import convert_scan
@@ -18,7 +18,7 @@ from elr_mri.imaging.measure import measure_scan
 from elr_mri.imaging.register import register_converted
 from elr_mri.learning.checkpoint import read_facts
 from elr_mri.learning.predict import predict_volume
-from elr_mri.provenance import versions, write_json, write_text
+from elr_mri.provenance import read_json, versions, write_json, write_text
 from elr_mri.scans.table import CLASSES
 
 SCAN_ID = "scan"
@@ -60,7 +60,11 @@ def predict_scan(
     _check_age(facts, age_years)
     told = {"scan": Path(scan).name, "model": facts["slug"], "seed": facts["seed"], "age_years": age_years}
     registered = _prepare(str(scan), facts["preprocessing"]["settings"], out_dir, told)
-    measured = measure_scan(out_dir / SCAN_ID, out_dir / SCAN_ID, SCAN_ID, _section(config.Measure, facts, "measure"))
+    measuring = _measuring(facts)
+    measured = measure_scan(out_dir / SCAN_ID, out_dir / SCAN_ID, SCAN_ID, measuring)
+    percentiles, why_none = _percentiles(
+        Path(baseline_path or _baseline_of(model_dir)), measured["volumes_mm3"], age_years, facts, measuring.source
+    )
     volume = _volume(out_dir, facts["preprocessing"])
     probabilities = predict_volume(model_dir, volume, age_years)
     told |= {
@@ -68,9 +72,9 @@ def predict_scan(
         "reasons": registered["reasons"],
         "probabilities": dict(zip(CLASSES, (round(float(p), 4) for p in probabilities))),
         "volumes_mm3": {name: round(value, 1) for name, value in measured["volumes_mm3"].items()},
-        "percentiles": _percentiles(
-            baseline_path or _baseline_of(model_dir), measured["volumes_mm3"], age_years, facts
-        ),
+        "volumes_source": measuring.source,
+        "percentiles": percentiles,
+        "percentiles_missing": why_none,
         "quality": registered["numbers"],
         "trained_on": facts["trained_on"],
         "versions": versions(),
@@ -122,8 +126,12 @@ def _refusal(out_dir: Path, told: dict[str, Any], scan: str, reason: str) -> Bad
     )
 
 
-def _section(model: type[config.Section], facts: Mapping[str, Any], step: str) -> Any:
-    return model.model_validate(facts["preprocessing"]["settings"][step])
+def _measuring(facts: Mapping[str, Any]) -> config.Measure:
+    """How the scan is measured: as the training scans; by registration where theirs were read from tables."""
+    settings = facts["preprocessing"]["settings"]["measure"]
+    if settings.get("source") in config.GIVEN:
+        settings = {**settings, "source": "registered", "path": None}
+    return config.Measure.model_validate(settings)
 
 
 def _volume(out_dir: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
@@ -137,10 +145,27 @@ def _baseline_of(model_dir: Path) -> Path:
 
 
 def _percentiles(
-    baseline_path: Path | str, volumes_mm3: Mapping[str, float], age_years: float | None, facts: Mapping[str, Any]
-) -> dict[str, float]:
-    """Percentiles of the hippocampi among controls of that age; empty outside the training scans' ages or without a reference."""
+    baseline_path: Path,
+    volumes_mm3: Mapping[str, float],
+    age_years: float | None,
+    facts: Mapping[str, Any],
+    source: str,
+) -> tuple[dict[str, float], str]:
+    """Percentiles of the hippocampi among controls of that age; or none, and why."""
     youngest, oldest = facts["trained_on"]["age_years"]
-    if age_years is None or not youngest <= age_years <= oldest or not Path(baseline_path).is_file():
-        return {}
-    return percentile(Path(baseline_path), volumes_mm3, age_years=age_years)
+    if age_years is None:
+        return {}, "the age is unknown"
+    if not youngest <= age_years <= oldest:
+        return {}, f"the age is outside of the training scans' {youngest:.0f} to {oldest:.0f} years"
+    if not baseline_path.is_file():
+        return {}, "the study's volume baseline is missing"
+    model = read_json(baseline_path)
+    if model.get("version") != baseline.VERSION:
+        return {}, f"the volume baseline is of version {model.get('version')}, not {baseline.VERSION}: run it again"
+    if model["source"] != source:
+        return {}, (
+            f"the volume baseline was trained on {model['source']} volumes, with which this scan's {source} ones are "
+            "not comparable"
+        )
+    found = baseline.percentile(model, volumes_mm3, age_years=age_years, source=source)
+    return found, "" if found else "the study has too few cognitively normal training scans for a reference"

@@ -196,10 +196,25 @@ class Atlases(Section):
     mirror: bool = False
 
 
+#: Sources of volumes that are read, not measured.
+GIVEN = ("freesurfer", "synthseg", "cohort")
+
+
 class Measure(Section):
-    """Native-space volumes of the regions in a label map on the template."""
+    """Native-space volumes of the regions in a label map on the template, or those of another program.
+
+    `path` is the SUBJECTS_DIR or the tables of source freesurfer and synthseg.
+    """
 
     labels: str = "shipped"
+    source: Literal["registered", "freesurfer", "synthseg", "cohort"] = "registered"
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _path_of_the_tables(self) -> Measure:
+        if (self.path is not None) != (self.source in ("freesurfer", "synthseg")):
+            raise ValueError("path names the SUBJECTS_DIR or tables of source freesurfer or synthseg, and of no other")
+        return self
 
 
 class Review(Section):
@@ -219,11 +234,21 @@ class Pack(Section):
     verify: bool = False
 
 
+Region = Literal[
+    "hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right", "hippocampus", "entorhinal"
+]
+
+
 class Baseline(Section):
-    """The volume baseline, chosen on validation."""
+    """The volume baseline, chosen on validation.
+
+    `features` auto is each region's sides where the source of the volumes tells them, else its sum. `normalise` is how
+    head size is taken out, see `elr_mri/findings/normalise.py`.
+    """
 
     seed: int = 0
-    features: tuple[str, ...] = ("hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right")
+    features: tuple[Region, ...] | Literal["auto"] = "auto"
+    normalise: Literal["ratio", "residual", "none"] = "ratio"
     use_age: bool = False
 
 

@@ -1,10 +1,11 @@
 """The volume baseline: what hippocampal and entorhinal volumes alone can tell.
 
-Each region's volume is divided by the intracranial volume of the same scan, standardised by the
-training scans, and fed to a multinomial logistic regression whose regularisation is chosen by
+Head size is taken out of each region's volume (`normalise.py`), the result standardised by the
+training scans and fed to a multinomial logistic regression whose regularisation is chosen by
 the log-loss on the validation scans. The model is stored as numbers in `model.json`, never as
 a pickle, with a small reference beside them: the hippocampus of cognitively normal training
-scans by age, so that one scan's volume can be told as a percentile.
+scans by age, so that one scan's volume can be told as a percentile. The source of the volumes stands in it too:
+volumes of another source are not comparable.
 """
 
 from __future__ import annotations
@@ -21,20 +22,18 @@ from sklearn.linear_model import LogisticRegression
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
+from elr_mri.findings import normalise
 from elr_mri.findings.metrics import score
+from elr_mri.findings.normalise import ICV, MIN_CONTROLS
+from elr_mri.imaging.labels import ROI_TABLE, TOTALS
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
-from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES, SPLIT, UNUSED, join_splits, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["baseline"]
 MODEL = "volumes"
-ICV = "intracranial"
-HIPPOCAMPI = ("hippocampus_left", "hippocampus_right")
 #: Inverse regularisation strengths that validation chooses from.
 STRENGTHS = tuple(float(c) for c in np.logspace(-3, 3, 13))
-#: Fewer cognitively normal scans than this make no reference.
-MIN_REFERENCE = 20
 
 
 def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: config.Baseline, out_dir: Path) -> Path:
@@ -43,14 +42,14 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
     Parameters
     ----------
     roi_path : path
-        `pack/roi_volumes.tsv`: scan_id and one column per region in mm³.
+        `pack/roi_volumes.tsv`: scan_id, one column per region in mm³, and the volumes' source. A scan that lacks a
+        volume that is needed is not predicted, and is told.
     scans_path, splits_path : path
         `scans.tsv` and `splits.tsv`.
     out_dir : path
         Receives `model.json` and `predictions.tsv`.
     """
-    regions = tuple(dict.fromkeys((*settings.features, *HIPPOCAMPI)))
-    table = read_volumes(roi_path, regions).merge(_scans(scans_path, splits_path), on="scan_id", how="left")
+    table = read_volumes(roi_path).merge(_scans(scans_path, splits_path), on="scan_id", how="left")
     if (lost := table["split"].isna()).any():
         raise BadInput(
             expected="every scan of the volume table in the scan table",
@@ -59,8 +58,18 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
             fix="Run `pack` again after `ingest`.",
         )
     table = table[table["split"] != UNUSED].reset_index(drop=True)
-    features = feature_matrix(table, settings.features, use_age=settings.use_age)
-    model = _fit(features, table, settings) | {"reference": _reference(table)}
+    source, train = _one_source(table, roi_path), table[table["split"] == "train"]
+    regions = known_sides(train) if settings.features == "auto" else settings.features
+    table = _with_volumes(table, regions, settings.normalise)
+    controls = table[(table["split"] == "train") & (table["diagnosis"] == "CN")]
+    hippocampi = [name for name in known_sides(train) if name.startswith("hippocampus")]
+    how = normalise.fit(controls, tuple(dict.fromkeys((*regions, *hippocampi))), settings.normalise)
+    features = feature_matrix(table, regions, how, use_age=settings.use_age)
+    model = _fit(features, table, settings, [normalise.told(name, how) for name in regions]) | {
+        "source": source,
+        "normalisation": how,
+        "reference": _reference(controls, hippocampi, how),
+    }
     provenance.write_json(Path(out_dir) / "model.json", model)
     predictions = prediction_table(table, logits(model, features), model=MODEL, seed=settings.seed)
     out = Path(out_dir) / "predictions.tsv"
@@ -76,17 +85,36 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
     return out
 
 
-def read_volumes(path: Path, regions: tuple[str, ...]) -> pd.DataFrame:
-    """The scans' volumes of `regions` and the intracranial volume, in mm³."""
-    columns = (Column(name, "number", low=0) for name in regions)
-    schema = Schema("ROI volume", 1, (Column("scan_id"), *columns, Column(ICV, "number", low=1)), key=("scan_id",))
-    return schema.read(path)
+def read_volumes(path: Path) -> pd.DataFrame:
+    """The packed scans' volumes in mm³, their source and notes; an intracranial volume of 0 is refused."""
+    table = ROI_TABLE.read(path)
+    if (zero := table[ICV] < 1).any():
+        raise BadInput(
+            expected=f"{ICV} volumes of at least 1 mm³, or blank",
+            got=f"{table.loc[zero, ICV].iloc[0]:g} of {table.loc[zero, 'scan_id'].iloc[0]}",
+            where=str(path),
+            fix="Correct or remove that row.",
+        )
+    return table
 
 
-def feature_matrix(table: pd.DataFrame, features: tuple[str, ...], *, use_age: bool) -> np.ndarray:
-    """Volumes as share of the intracranial volume, then age in years if asked: (n_scans, n_features) float."""
-    shares = table[list(features)].to_numpy() / table[[ICV]].to_numpy()
-    return np.column_stack([shares, table["age_years"]]) if use_age else shares
+def known_sides(table: pd.DataFrame) -> tuple[str, ...]:
+    """Hippocampus and entorhinal cortex as finely as a volume table knows them: both sides, else their sum, else not at all."""
+    regions: list[str] = []
+    for total, sides in TOTALS.items():
+        if table[list(sides)].notna().any(axis=None):
+            regions += sides
+        elif table[total].notna().any():
+            regions.append(total)
+    return tuple(regions)
+
+
+def feature_matrix(
+    table: pd.DataFrame, regions: tuple[str, ...], how: Mapping[str, Any], *, use_age: bool
+) -> np.ndarray:
+    """Volumes without head size (`how`: see `normalise.fit`), then age in years if asked: (n_scans, n_features) float."""
+    volumes = normalise.apply(table, regions, how)
+    return np.column_stack([volumes, table["age_years"]]) if use_age else volumes
 
 
 def logits(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
@@ -95,30 +123,74 @@ def logits(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
     return standard @ np.array(model["coefficients"]).T + np.array(model["intercepts"])
 
 
-def percentile(model_path: Path, volumes_mm3: Mapping[str, float], *, age_years: float) -> dict[str, float]:
+def percentile(
+    model: Mapping[str, Any], volumes_mm3: Mapping[str, float], *, age_years: float, source: str
+) -> dict[str, float]:
     """Percentile (0 to 100) of a scan's hippocampi among cognitively normal people of its age, at its head size.
 
     Parameters
     ----------
-    model_path : path
+    model : mapping
         A baseline's `model.json`.
     volumes_mm3 : mapping
-        `hippocampus_left`, `hippocampus_right` and `intracranial`, in mm³.
+        `hippocampus_left`, `hippocampus_right`, `hippocampus` and `intracranial`, in mm³.
     age_years : float
+    source : str
+        Where the volumes come from, as in `measure.source`: refused where the baseline's come from elsewhere.
 
     Returns
     -------
     dict of str to float
-        Per side; empty where the training data held fewer than `MIN_REFERENCE` cognitively normal scans.
+        Per side (or of both, where the baseline's source tells no sides); empty where the training data held fewer
+        than `MIN_CONTROLS` cognitively normal scans.
         Outside the reference's ages (`reference.age_years` in the file) the line is extrapolated.
     """
-    reference = provenance.read_json(model_path)["reference"]
+    if model["source"] != source:
+        raise BadInput(
+            expected=f"volumes of the baseline's source, {model['source']}",
+            got=f"{source} ones, which are not comparable with them",
+            where="the volume baseline",
+            fix="Compare with a baseline of the same source.",
+        )
     found = {}
-    for region, line in reference["regions"].items():
-        share = volumes_mm3[region] / volumes_mm3[ICV]
+    for region, line in model["reference"]["regions"].items():
+        (volume,) = normalise.apply(volumes_mm3, [region], model["normalisation"])
         expected = line["intercept"] + line["slope_per_year"] * age_years
-        found[region] = float(100 * norm.cdf((share - expected) / line["residual_deviation"]))
+        found[region] = float(100 * norm.cdf((volume - expected) / line["residual_deviation"]))
     return found
+
+
+def _one_source(table: pd.DataFrame, path: Path) -> str:
+    """The source of all volumes; two in one table are refused."""
+    sources = sorted(set(table["source"]))
+    if len(sources) != 1:
+        raise BadInput(
+            expected="volumes of one source, because those of two are not comparable",
+            got=" and ".join(sources) or "no scans that take part",
+            where=str(path),
+            fix="Run `measure` and `pack` again with one measure.source.",
+        )
+    return sources[0]
+
+
+def _with_volumes(table: pd.DataFrame, regions: tuple[str, ...], method: str) -> pd.DataFrame:
+    """The scans that have every volume that is needed; the others are named."""
+    needed = [*regions, *([ICV] if method != "none" else [])]
+    blank = table[needed].isna()
+    lacking = blank.any(axis=1)
+    if not regions or lacking[table["split"] == "train"].all():
+        raise BadInput(
+            expected=f"training scans with volumes of {', '.join(needed)}",
+            got=f"{', '.join(blank.columns[blank.all()]) or 'one or another'} of none",
+            where="roi_volumes.tsv",
+            fix="Name in baseline.features what the source of the volumes tells; without an intracranial volume set "
+            "baseline.normalise: none.",
+        )
+    for scan, short in zip(table[lacking].itertuples(), blank[lacking].to_numpy(), strict=True):
+        why = f" ({scan.note})" if isinstance(scan.note, str) else ""
+        print(f"baseline: {scan.scan_id} has no {', '.join(np.array(needed)[short])}{why}; not predicted", flush=True)
+    print(f"baseline: {int((~lacking).sum())} of {len(table)} scans have the volumes", flush=True)
+    return table[~lacking].reset_index(drop=True)
 
 
 def _scans(scans_path: Path, splits_path: Path) -> pd.DataFrame:
@@ -127,7 +199,7 @@ def _scans(scans_path: Path, splits_path: Path) -> pd.DataFrame:
     return joined[["scan_id", "subject_id", "cohort", "split", "diagnosis", "age_years"]]
 
 
-def _fit(features: np.ndarray, table: pd.DataFrame, settings: config.Baseline) -> dict[str, Any]:
+def _fit(features: np.ndarray, table: pd.DataFrame, settings: config.Baseline, names: list[str]) -> dict[str, Any]:
     """The logistic regression of lowest validation log-loss, as plain numbers."""
     labels = table["diagnosis"].map(CLASSES.index).to_numpy()
     train, val = (table["split"] == "train").to_numpy(), (table["split"] == "val").to_numpy()
@@ -140,7 +212,7 @@ def _fit(features: np.ndarray, table: pd.DataFrame, settings: config.Baseline) -
         "model": MODEL,
         "version": VERSION,
         "classes": list(CLASSES),
-        "features": [f"{name} / {ICV}" for name in settings.features] + ["age_years"] * settings.use_age,
+        "features": names + ["age_years"] * settings.use_age,
         "mean": mean.tolist(),
         "deviation": np.where(deviation > 0, deviation, 1).tolist(),
         "n_train_scans": int(train.sum()),
@@ -179,28 +251,28 @@ def _require_classes(labels: np.ndarray) -> None:
         )
 
 
-def _reference(table: pd.DataFrame) -> dict[str, Any]:
-    """Hippocampal share of the intracranial volume by age among cognitively normal training scans.
+def _reference(controls: pd.DataFrame, regions: list[str], how: Mapping[str, Any]) -> dict[str, Any]:
+    """Hippocampal volume without head size by age among cognitively normal training scans.
 
     A line in age with normal residuals, as in published norms of subcortical volumes
     (Potvin et al., NeuroImage 2016).
     """
-    healthy = table[(table["split"] == "train") & (table["diagnosis"] == "CN")]
+    healthy = controls.dropna(subset=[*regions, *([ICV] if how["method"] != "none" else [])])
     age = healthy["age_years"].to_numpy()
-    regions = {}
-    for region in HIPPOCAMPI if len(healthy) >= MIN_REFERENCE else ():
-        share = (healthy[region] / healthy[ICV]).to_numpy()
-        slope, intercept = np.polyfit(age, share, 1)
-        deviation = (share - intercept - slope * age).std(ddof=2)
-        regions[region] = {
+    lines = {}
+    for region in regions if len(healthy) >= MIN_CONTROLS else ():
+        volume = normalise.apply(healthy, [region], how)[:, 0]
+        slope, intercept = np.polyfit(age, volume, 1)
+        deviation = (volume - intercept - slope * age).std(ddof=2)
+        lines[region] = {
             "intercept": float(intercept),
             "slope_per_year": float(slope),
             "residual_deviation": float(deviation),
         }
     return {
-        "of": f"volume / {ICV} among CN training scans",
+        "of": f"{normalise.told('volume', how)} among CN training scans",
         "n_scans": len(healthy),
-        "regions": regions,
+        "regions": lines,
         "n_subjects": int(healthy["subject_id"].nunique()),
-        "age_years": [float(age.min()), float(age.max())],
+        "age_years": [float(age.min()), float(age.max())] if len(age) else None,
     }

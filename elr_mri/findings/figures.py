@@ -15,7 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from elr_mri.findings import brains, charts, style
-from elr_mri.findings.baseline import ICV, read_volumes
+from elr_mri.findings.baseline import known_sides, read_volumes
+from elr_mri.findings.normalise import ICV
 from elr_mri.imaging.grids import pull
 from elr_mri.imaging.labels import REGIONS, read_labels
 from elr_mri.imaging.packed import Cache
@@ -80,21 +81,22 @@ def draw_learning(pictures: Pictures, model_dirs: Sequence[Path]) -> None:
 
 
 def draw_volumes(pictures: Pictures, pack_dir: Path, scans: pd.DataFrame) -> pd.DataFrame:
-    """`volumes`: each region by class; returns the volume table with the scans' diagnoses."""
-    volumes = read_volumes(pack_dir / "roi_volumes.tsv", tuple(REGIONS)).merge(
-        scans[["scan_id", "diagnosis"]], on="scan_id"
-    )
-    long = volumes.melt(["scan_id", "diagnosis", ICV], list(REGIONS), "region", "volume_mm3")
-    pictures.add("volumes", charts.volumes_by_class(long.assign(share=long["volume_mm3"] / long[ICV])))
+    """`volumes`: each region by class, where there are any; returns the volume table with the scans' diagnoses."""
+    volumes = read_volumes(pack_dir / "roi_volumes.tsv").merge(scans[["scan_id", "cohort", "diagnosis"]], on="scan_id")
+    long = volumes.melt(["scan_id", "diagnosis", ICV], list(known_sides(volumes)), "region", "volume_mm3")
+    long = long.assign(share=long["volume_mm3"] / long[ICV]).dropna(subset=["share"])
+    if len(long):
+        pictures.add("volumes", charts.volumes_by_class(long))
     return volumes
 
 
 def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, anatomy: brains.Anatomy) -> dict[str, str]:
     """`examples`: of each class the packed scan of median hippocampal volume, outlined; returns class to scan_id."""
-    share = (volumes["hippocampus_left"] + volumes["hippocampus_right"]) / volumes[ICV]
+    size = volumes["hippocampus"] / (volumes[ICV] if volumes[ICV].notna().any() else 1.0)
     chosen = {}
     for name in CLASSES:
-        of_class = share[volumes["diagnosis"] == name].sort_values(kind="stable")
+        here = size[volumes["diagnosis"] == name].sort_values(kind="stable")
+        of_class = here.dropna() if here.notna().any() else here
         if len(of_class):
             chosen[name] = str(volumes.loc[of_class.index[len(of_class) // 2], "scan_id"])
     cache = Cache.read(pack_dir)

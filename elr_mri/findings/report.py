@@ -117,6 +117,9 @@ def report(
         "n_failed": len(failed),
         "examples": chosen,
         "review_link": pages.link(review_path, page_path.parent) if review_path else None,
+        "volume_source": words.volume_source(volumes),
+        "without_volumes": list(volumes[volumes["note"].notna()].head(MAX_LISTED).itertuples(index=False)),
+        "n_without_volumes": int(volumes["note"].notna().sum()),
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),
@@ -252,6 +255,8 @@ def _shown(study: config.Study) -> str:
     content = study.model_dump(mode="json", exclude_defaults=True)
     for cohort in content["cohorts"]:
         cohort["path"] = Path(cohort["path"]).name
+    if path := content.get("measure", {}).get("path"):
+        content["measure"]["path"] = Path(path).name
     tables = content.get("split", {}).get("published") or {}
     tables.update({split: Path(path).name for split, path in tables.items() if split != "labels"})
     return json.dumps(content, indent=1, ensure_ascii=False)

@@ -84,6 +84,25 @@ def _who(some: pd.DataFrame, among: pd.DataFrame) -> str:
     return f"{len(some) or 'none'} of {len(among)} methods{names} {'is' if len(some) < 2 else 'are'}"
 
 
+_SOURCES = {
+    "registered": "The volumes are measured by this pipeline: the template's regions carried into each scan by registration.",
+    "freesurfer": "The volumes are FreeSurfer's, read from its output, not measured by this pipeline.",
+    "synthseg": "The volumes are SynthSeg's, read from its output, not measured by this pipeline.",
+    "cohort": "The volumes are those of the cohorts' own tables, not measured by this pipeline.",
+}
+
+
+def volume_source(volumes: pd.DataFrame) -> list[str]:
+    """Where the volumes come from, and what must not be compared with them."""
+    said = [_SOURCES.get(source, f"Source of volumes: {source}.") for source in sorted(set(volumes["source"]))]
+    if (volumes["source"] == "cohort").any() and volumes["cohort"].nunique() > 1:
+        said.append(
+            "Each cohort measured them with its own program (ADNIMERGE: FreeSurfer; NACC: its imaging centres'), so that a "
+            "difference between cohorts may be one between programs."
+        )
+    return said
+
+
 def phantom_facts(phantom: config.Phantom) -> list[str]:
     """What a reader must know of a synthetic study before any number."""
     scale = phantom.effect_scale

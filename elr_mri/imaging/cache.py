@@ -22,8 +22,7 @@ from elr_mri.config import Pack
 from elr_mri.errors import BadInput
 from elr_mri.imaging import growing
 from elr_mri.imaging.batch import STATES
-from elr_mri.imaging.labels import VOLUMES
-from elr_mri.imaging.measure import ROI
+from elr_mri.imaging.labels import ROI, ROI_TABLE
 from elr_mri.imaging.packed import (
     CACHE_VERSION,
     CHANNELS,
@@ -45,12 +44,6 @@ from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["pack"]
 
-ROI_TABLE = Schema(
-    name="ROI volume",
-    version=1,
-    key=("scan_id",),
-    columns=(Column("scan_id"), *(Column(region, "number", low=0) for region in VOLUMES)),
-)
 STATUS = Schema(
     name="scan status",
     version=1,
@@ -259,5 +252,7 @@ def _states(scans: pd.DataFrame, review_path: Path) -> pd.DataFrame:
 
 def _rois(measure_dir: Path, scan_id: str) -> dict[str, Any]:
     """One row of roi_volumes.tsv."""
-    frame = ROI.read(measure_dir / scan_id / f"{scan_id}_volumes.tsv")
-    return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True))}
+    table = measure_dir / scan_id / f"{scan_id}_volumes.tsv"
+    frame, told = ROI.read(table), read_json(sidecar(table))
+    facts = {"source": told["settings"].get("source", "registered"), "note": told.get("reason")}
+    return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True)), **facts}

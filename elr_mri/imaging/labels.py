@@ -6,6 +6,7 @@ and Brodmann maps by `derive_labels.py`; see `elr_mri/data/README.md` for the te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +15,52 @@ import numpy as np
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.template import DATA
+from elr_mri.scans.schema import Column, Schema
 
 SHIPPED = DATA / "tpl-MNI152NLin2009aSym_atlas-medialtemporal_dseg.nii.gz"
 
 #: Numbers in a label map, shipped or given.
 REGIONS = {"hippocampus_left": 1, "hippocampus_right": 2, "entorhinal_left": 3, "entorhinal_right": 4}
 
+#: Regions of both sides together: all that some sources tell (ADNIMERGE, NACC).
+TOTALS = {
+    "hippocampus": ("hippocampus_left", "hippocampus_right"),
+    "entorhinal": ("entorhinal_left", "entorhinal_right"),
+}
+
 #: The regions of `roi_volumes.tsv`, in its order.
-VOLUMES = (*REGIONS, "intracranial")
+VOLUMES = (*REGIONS, *TOTALS, "intracranial")
+
+#: One scan's volumes, mm³; blank where the source does not tell a region.
+ROI = Schema(
+    name="volume",
+    version=2,
+    key=("region",),
+    columns=(Column("region", allowed=VOLUMES), Column("volume_mm3", "number", required=False, low=0)),
+)
+
+#: The volumes of all packed scans, mm³; `source` is `measure.source`, `note` why a volume is blank or to be looked at.
+ROI_TABLE = Schema(
+    name="ROI volume",
+    version=2,
+    key=("scan_id",),
+    columns=(
+        Column("scan_id"),
+        *(Column(region, "number", required=False, low=0) for region in VOLUMES),
+        Column("source"),
+        Column("note", required=False),
+    ),
+)
+
+
+def with_totals(volumes: Mapping[str, float]) -> dict[str, float | None]:
+    """Volumes of one scan in the order of `VOLUMES`, the sums of the sides with them; None where nothing is known."""
+    sums = {
+        total: sum(volumes[side] for side in sides)
+        for total, sides in TOTALS.items()
+        if all(side in volumes for side in sides)
+    }
+    return {name: volumes.get(name, sums.get(name)) for name in VOLUMES}
 
 
 @dataclass(frozen=True, eq=False)

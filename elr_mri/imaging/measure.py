@@ -18,26 +18,20 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from elr_mri.config import Measure
+from elr_mri.config import GIVEN, Measure
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging.convert import digest_array
 from elr_mri.imaging.demons import jacobian
+from elr_mri.imaging.given import give_scan, read_given
 from elr_mri.imaging.grids import Grid, at, box
-from elr_mri.imaging.labels import REGIONS, VOLUMES, Labels, read_labels
+from elr_mri.imaging.labels import REGIONS, ROI, Labels, read_labels, with_totals
 from elr_mri.imaging.template import brain_template
 from elr_mri.imaging.transforms import Warp, read_affine, read_warp, to_native, to_template
 from elr_mri.provenance import atomic, digest_file, digest_json, is_current, read_json, record
-from elr_mri.scans.schema import Column, Schema
+from elr_mri.scans.table import read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["measure"]
-
-ROI = Schema(
-    name="volume",
-    version=1,
-    key=("region",),
-    columns=(Column("region", allowed=VOLUMES), Column("volume_mm3", "number", low=0)),
-)
 
 #: Spacing in mm at which labels are integrated, and the margin of their box.
 INTEGRAL_SPACING_MM, MARGIN_MM = 1.0, 4.0
@@ -51,10 +45,13 @@ def measure(
     settings: Measure,
     out_dir: Path | str,
 ) -> None:
-    """Measure every registered scan of a batch; writes `out_dir/<scan_id>/…` and `out_dir/batches/<batch>.tsv`."""
+    """Measure every scan of a batch, or take its volumes from `settings.source`; writes `out_dir/<scan_id>/…` and `out_dir/batches/<batch>.tsv`."""
     scans, register_dir, out_dir = batches_.members(scans_path, batch, batches), Path(register_dir), Path(out_dir)
+    given = read_given(read_scans(scans_path), settings) if settings.source in GIVEN else None
 
     def one(row) -> dict:
+        if given:
+            return give_scan(given, out_dir / row.scan_id, row.scan_id, settings)
         return measure_scan(register_dir / row.scan_id, out_dir / row.scan_id, row.scan_id, settings)
 
     batches_.run(scans, "measure", one, out_dir / "batches" / f"{batch}.tsv")
@@ -98,6 +95,7 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     segmented = native_labels(labels, Grid(native.shape, native.affine), matrix, read_warp(files["inverse_warp"]))
     with atomic(out_dir / f"{scan_id}_dseg.nii.gz") as draft:
         nib.save(nib.Nifti1Image(segmented, native.affine), draft)
+    volumes = with_totals(volumes)
     ROI.write(pd.DataFrame({"region": list(volumes), "volume_mm3": [round(v, 2) for v in volumes.values()]}), table)
     record(table, **provenance)
     return done | {"volumes_mm3": volumes}

@@ -47,6 +47,18 @@ def image_stamp(image_path: str) -> tuple[int, int]:
     return sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
 
 
+def volumes_stamp(measure: dict[str, str], scans: str) -> list[list[object]]:
+    """Names, sizes and times of what volumes that are not measured are read from, by the section `measure`: the scan
+    table, a table, tables in a folder, or a SUBJECTS_DIR; empty where volumes are measured."""
+    path = scans if measure.get("source") == "cohort" else measure.get("path")
+    if not path:
+        return []
+    root = Path(path)
+    stats = [*root.glob("*/stats/aseg.stats"), *root.glob("*/stats/?h.aparc.stats"), *root.glob("*/scripts/*.error")]
+    files = sorted([root] if root.is_file() else [*(file for file in root.glob("*") if file.is_file()), *stats])
+    return [[file.as_posix(), *((s := file.stat()).st_size, s.st_mtime_ns)] for file in files]
+
+
 def tree_stamp(folder: str) -> list[list[object]]:
     """Names, sizes and times of what a download folder holds two levels deep: new subjects and edited tables show in it."""
     root = Path(folder)

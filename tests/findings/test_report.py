@@ -12,8 +12,10 @@ from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.findings import page as page_module
 from elr_mri.findings.evaluate import evaluate
+from elr_mri.findings.figures import Pictures, draw_volumes
 from elr_mri.findings.report import _shown, report
 from elr_mri.imaging.cache import STATUS
+from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.table import EXCLUSIONS, NOTES
 
 SECTIONS = (
@@ -155,9 +157,10 @@ def test_published_splits_are_told_without_their_folders():
     told = config.Study(
         cohorts=(config.Cohort(name="ADNI", format="adni", path="private/folder/adni"),),
         split=config.Split(published=config.Published(train="private/folder/t.tsv")),
+        measure=config.Measure(source="freesurfer", path="private/folder/fs"),
     )
     shown = _shown(told)
-    assert '"train": "t.tsv"' in shown and "private" not in shown
+    assert '"train": "t.tsv"' in shown and '"path": "fs"' in shown and "private" not in shown
     assert config.Study.model_validate_json(shown).split.published.labels == "scans"
 
 
@@ -270,7 +273,9 @@ def test_the_page_of_one_scan_escapes_its_name_and_reasons(tmp_path):
         },
         "probabilities": {"CN": 1.0},
         "volumes_mm3": {NASTY[4]: 1.0},
+        "volumes_source": NASTY[4],
         "percentiles": {},
+        "percentiles_missing": NASTY[4],
         "status": "review",
         "reasons": [NASTY[4]],
         "picture": "data:image/png;base64,",
@@ -326,3 +331,35 @@ def test_a_state_table_that_lost_a_scan_is_refused(tmp_path):
             page_path=tmp_path / "report.html",
             figures_dir=tmp_path / "figures",
         )
+
+
+def test_volumes_of_the_cohorts_own_tables_are_drawn_and_told_as_such(tmp_path):
+    """No sides, some scans without volumes, and two cohorts that measured them differently."""
+    _report(tmp_path, full=False)
+    path = tmp_path / "pack" / "roi_volumes.tsv"
+    table = pd.read_csv(path, sep="\t").assign(source="cohort")
+    table["note"] = ["" if k else "no volumes <mark>" for k in range(len(table))]
+    table[list(REGIONS)] = None
+    table.loc[0, ["hippocampus", "entorhinal", "intracranial"]] = None
+    table.to_csv(path, sep="\t", index=False)
+    told = report(
+        tables_dir=tmp_path / "findings" / "tables",
+        scans_path=tmp_path / "scans.tsv",
+        pack_dir=tmp_path / "pack",
+        settings=config.Report(),
+        study=study.settings(study.Study(tmp_path, table, None)),
+        page_path=tmp_path / "cohort.html",
+        figures_dir=tmp_path / "cohort_figures",
+    )
+    page = Page(told.read_text(encoding="utf-8"))
+    assert "the cohorts’ own tables" in page.text.replace("'", "’") and "one between programs" in page.text
+    assert "1 packed scan are blank" in page.text and "no volumes <mark>" in page.text and "mark" not in page.tags
+    assert (tmp_path / "cohort_figures" / "volumes.png").is_file()
+
+
+def test_volumes_without_an_intracranial_one_are_not_drawn(tmp_path):
+    made = study.make(tmp_path, n_subjects=8)
+    path = tmp_path / "pack" / "roi_volumes.tsv"
+    pd.read_csv(path, sep="\t").assign(intracranial=None).to_csv(path, sep="\t", index=False)
+    pictures = Pictures(tmp_path / "figures", {})
+    assert len(draw_volumes(pictures, tmp_path / "pack", made.scans)) == len(made.scans) and not pictures.stems

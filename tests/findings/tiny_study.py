@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from elr_mri import config
-from elr_mri.imaging.labels import REGIONS
+from elr_mri.imaging.labels import REGIONS, TOTALS
 from elr_mri.imaging.packed import CACHE_VERSION, INDEX, digest_row
 from elr_mri.scans.demographics import DEMOGRAPHICS, count
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
@@ -70,7 +70,11 @@ def make(root: Path, *, effect: float = 1.0, n_subjects: int = 60, seed: int = 0
     volumes = pd.DataFrame({"scan_id": scans["scan_id"]})
     for region in REGIONS:
         volumes[region] = icv * (2.2e-3 + 2e-4 * (rng.normal(size=len(scans)) - effect * severity))
-    volumes.assign(intracranial=icv).to_csv(root / "pack" / "roi_volumes.tsv", sep="\t", index=False)
+    for total, sides in TOTALS.items():
+        volumes[total] = volumes[list(sides)].sum(axis=1)
+    volumes.assign(intracranial=icv, source="registered", note="").to_csv(
+        root / "pack" / "roi_volumes.tsv", sep="\t", index=False
+    )
     return Study(root, scans, severity)
 
 

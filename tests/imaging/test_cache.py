@@ -168,7 +168,7 @@ def test_pack(tmp_path, dtype):
         list(status["status"]) == ["pass", "fail", "review", "fail"] and status["step"]["sub-d_ses-M000"] == "convert"
     )
     rois = pd.read_csv(tmp_path / "pack" / "roi_volumes.tsv", sep="\t")
-    assert list(rois.columns) == ["scan_id", *VOLUMES] and len(rois) == 2
+    assert list(rois.columns) == ["scan_id", *VOLUMES, "source", "note"] and len(rois) == 2
     assert (
         cache.meta["affine"] == AFFINE.tolist()
         and cache.meta["shape"] == list(SHAPE)

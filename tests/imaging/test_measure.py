@@ -7,8 +7,8 @@ import pytest
 from elr_mri.config import Measure
 from elr_mri.errors import BadInput
 from elr_mri.imaging.grids import Grid, at, box
-from elr_mri.imaging.labels import REGIONS, read_labels
-from elr_mri.imaging.measure import ROI, intracranial, measure_scan, native_labels, region_volumes
+from elr_mri.imaging.labels import REGIONS, ROI, read_labels
+from elr_mri.imaging.measure import intracranial, measure_scan, native_labels, region_volumes
 from elr_mri.imaging.template import MNI, brain_grid, brain_template
 from elr_mri.imaging.transforms import Warp
 

@@ -155,3 +155,12 @@ def test_model_folders_hold_no_pickle_and_say_what_they_were_trained_on(mini):
 def test_a_misspelt_key_is_refused_with_the_nearest_one(tmp_path, change, told):
     refused = run(tmp_path, {**MINI, **change}, "--dry-run")
     assert refused.returncode == 2 and f"Did you mean '{told}'?" in refused.stdout
+
+
+def test_volumes_of_another_source_register_nothing_and_are_read_again_when_they_change(mini, tmp_path):
+    table = tmp_path / "vol.csv"
+    table.write_text("subject,left hippocampus\n")
+    other = changed(**{**MINI, "measure": {"source": "synthseg", "path": str(table)}})
+    planned = run(mini, other, "--dry-run")
+    rules = set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", planned.stdout, re.M))
+    assert {"measure", "pack", "baseline"} <= rules and rules.isdisjoint({"ingest", "convert", "register"})

@@ -75,3 +75,25 @@ def test_a_missing_or_impossible_age_is_refused(mini, phantom_scan, tmp_path, ag
 def test_a_missing_scan_is_refused(mini, tmp_path):
     refused = predict_scan(mini, tmp_path / "nowhere.nii.gz", tmp_path / "out", "--age", "72")
     assert refused.returncode == 2 and "nowhere.nii.gz" in refused.stderr
+
+
+def test_volumes_of_another_source_give_no_percentiles_and_the_reason(mini, phantom_scan, tmp_path):
+    baseline = json.loads((mini / "results" / "findings" / "baseline" / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(baseline | {"source": "freesurfer"}))
+    done = predict_scan(mini, phantom_scan, tmp_path, "--age", "72", "--baseline", tmp_path / "model.json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "prediction.json").read_text())
+    assert told["percentiles"] == {} and told["volumes_source"] == "registered"
+    assert "trained on freesurfer volumes" in told["percentiles_missing"]
+    assert told["percentiles_missing"] in (tmp_path / "report.html").read_text().replace("&#39;", "'")
+
+
+def test_a_scan_is_measured_by_registration_where_the_study_read_its_volumes_from_tables():
+    from elr_mri.config import Measure
+    from elr_mri.onescan import _measuring
+
+    def measured(**settings):
+        return _measuring({"preprocessing": {"settings": {"measure": settings}}})
+
+    assert measured(source="synthseg", path="vol.csv", labels="own.nii") == Measure(labels="own.nii")
+    assert measured(labels="shipped") == Measure()

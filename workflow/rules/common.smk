@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from elr_mri.scans.batches import rows_by_batch, tree_stamp
+from elr_mri.scans.batches import rows_by_batch, tree_stamp, volumes_stamp
 from elr_mri.stages import MEMORY_MB, VERSIONS
 
 try:

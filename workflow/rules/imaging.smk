@@ -69,6 +69,7 @@ rule measure:
         IMAGING / "measure" / "batches" / "{batch}.tsv",
     params:
         config=section("measure"),
+        volumes=lambda wildcards, input: volumes_stamp(config.get("measure") or {}, input.scans),
         n_batches=N_BATCHES,
         registered=IMAGING / "register",
         folder=IMAGING / "measure",

@@ -1,0 +1,221 @@
+"""Volumes that the user already has, mm³: FreeSurfer's, SynthSeg's, or those of the cohort's own tables.
+
+    freesurfer  a SUBJECTS_DIR; or a table or a folder of tables: of `asegstats2table` and `aparcstats2table`, of ADNI's
+                UCSFFSX*.csv, or any table with FreeSurfer's column names
+    synthseg    the CSV of `mri_synthseg --vol` (with --parc it has the entorhinal cortex), or a folder of such
+    cohort      hippocampus_mm3, entorhinal_mm3 and icv_mm3 of scans.tsv (ADNIMERGE, NACC): left and right together
+
+Volumes of two sources are not comparable: a hippocampus is not cut out of the brain in the same way by any two of them.
+A scan without a row, with two, or whose run failed gets blank volumes and the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from elr_mri.config import Measure
+from elr_mri.errors import BadInput
+from elr_mri.imaging import freesurfer
+from elr_mri.imaging.labels import ROI, TOTALS, VOLUMES, with_totals
+from elr_mri.imaging.matching import Match, match
+from elr_mri.provenance import digest_json, record
+from elr_mri.scans.download import header, numbers, read_table
+from elr_mri.stages import VERSIONS
+
+VERSION = VERSIONS["measure"]
+
+#: What a person's volumes in mm³ lie between: wider than any published adult range, to find cm³ and failed runs.
+PLAUSIBLE_MM3 = {
+    **dict.fromkeys((*TOTALS, *(side for sides in TOTALS.values() for side in sides)), (100.0, 20000.0)),
+    "intracranial": (500_000.0, 3_000_000.0),
+}
+
+_NAME = {
+    "name": ["measure:volume", "subject", "scan_id", "participant_id", "subject_id", "", "unnamed: 0"],
+    "session": ["session_id", "session"],
+    "image": ["imageuid", "image_uid", "loniuid"],
+    "grade": ["overallqc"],
+}
+#: Source -> our name -> what a column is called, in lower case. UCSFFSX: ST codes of UCSF's data dictionary.
+COLUMNS = {
+    "freesurfer": {
+        "hippocampus_left": ["left-hippocampus", "left.hippocampus", "st29sv"],
+        "hippocampus_right": ["right-hippocampus", "right.hippocampus", "st88sv"],
+        "entorhinal_left": ["lh_entorhinal_volume", "st24cv"],
+        "entorhinal_right": ["rh_entorhinal_volume", "st83cv"],
+        "intracranial": ["estimatedtotalintracranialvol", "etiv", "intracranialvol", "icv", "st10cv"],
+    },
+    "synthseg": {
+        "hippocampus_left": ["left hippocampus"],
+        "hippocampus_right": ["right hippocampus"],
+        "entorhinal_left": ["ctx-lh-entorhinal"],
+        "entorhinal_right": ["ctx-rh-entorhinal"],
+        "intracranial": ["total intracranial"],
+    },
+}
+_OF_SCANS = {"hippocampus": "hippocampus_mm3", "entorhinal": "entorhinal_mm3", "intracranial": "icv_mm3"}
+_TABLES = (".csv", ".tsv", ".txt", ".table", ".dat", ".stats")
+
+
+@dataclass
+class Row:
+    """What a source tells of one scan: volumes in mm³ by the names of `labels.VOLUMES`, and what is wrong with them."""
+
+    volumes: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The volumes of all scans of a study from one source; `regions` are those that the source knows at all."""
+
+    rows: Mapping[str, Row | Path]
+    matches: Mapping[str, Match]
+    regions: frozenset[str]
+
+    def of(self, scan_id: str) -> tuple[dict[str, float | None], str, str]:
+        """Volumes of one scan by the names of `labels.VOLUMES` (None: not known), status and reason."""
+        found = self.matches[scan_id]
+        if found.row is None:
+            return dict.fromkeys(VOLUMES), "fail", found.reason
+        row = self.rows[found.row]
+        if isinstance(row, Path):
+            row = Row(*freesurfer.read_run(row))
+        sound, faults = _plausible(row.volumes)
+        faults = [found.reason] * bool(found.reason) + row.faults + faults
+        lacking = [name for name in self.regions if name not in row.volumes]
+        if lacking and not faults:
+            faults.append(f"blank: {', '.join(sorted(lacking))}")
+        volumes = with_totals(sound)
+        status = "fail" if all(volume is None for volume in volumes.values()) else "review" if faults else "pass"
+        return volumes, status, "; ".join(faults)
+
+
+def read_given(scans: pd.DataFrame, settings: Measure) -> Given:
+    """What `measure.source` tells of the scans of the whole scan table."""
+    if settings.source == "cohort":
+        return _of_cohort(scans)
+    path = Path(settings.path)
+    rows = _runs(path) if settings.source == "freesurfer" and path.is_dir() else {}
+    rows = rows or _of_tables(path, COLUMNS[settings.source])
+    matches = match(scans, rows)
+    n_found = sum(one.row is not None for one in matches.values())
+    print(f"measure: {len(rows)} rows in {path}; {n_found} of {len(scans)} scans have one", flush=True)
+    if not n_found:
+        raise BadInput(
+            expected=f"rows named after scans, such as {scans['scan_id'].iloc[0]}",
+            got=f"{', '.join(sorted(rows)[:3])}; of {scans['scan_id'].iloc[0]}: {next(iter(matches.values())).reason}",
+            where=str(path),
+            fix="Name them by scan_id, subject_session, or the image's file name, all as in scans.tsv.",
+        )
+    known = {name for row in rows.values() if isinstance(row, Row) for name in row.volumes}
+    return Given(rows, matches, frozenset(known or COLUMNS[settings.source]))
+
+
+def give_scan(given: Given, out_dir: Path, scan_id: str, settings: Measure) -> dict:
+    """Write one scan's `<scan_id>_volumes.tsv` from its source; as `measure.measure_scan`, without a label map."""
+    volumes, status, reason = given.of(scan_id)
+    table = out_dir / f"{scan_id}_volumes.tsv"
+    (out_dir / f"{scan_id}_dseg.nii.gz").unlink(missing_ok=True)  # of an earlier run by registration: other volumes
+    ROI.write(pd.DataFrame({"region": list(volumes), "volume_mm3": list(volumes.values())}), table)
+    row = given.matches[scan_id].row
+    # The folder is private to this machine; what was read from it is in the digest.
+    told = settings.model_copy(update={"path": settings.path and Path(settings.path).name})
+    inputs = {"volumes": digest_json([row, volumes])}
+    record(table, step="measure", version=VERSION, inputs=inputs, settings=told, row=row, reason=reason)
+    return {"scan_id": scan_id, "status": status, "reason": reason, "volumes_mm3": volumes}
+
+
+def _of_cohort(scans: pd.DataFrame) -> Given:
+    """The volumes in scans.tsv itself: sums of both sides."""
+    rows = {
+        scan.scan_id: Row({ours: v for ours, name in _OF_SCANS.items() if pd.notna(v := getattr(scan, name))})
+        for scan in scans.itertuples()
+    }
+    regions = frozenset(name for row in rows.values() for name in row.volumes)
+    if "hippocampus" not in regions:
+        raise BadInput(
+            expected="hippocampal volumes in the cohorts' tables",
+            got="none of any scan",
+            where="scans.tsv, column hippocampus_mm3",
+            fix="Download ADNIMERGE or NACC's MRI table with its volumes, or choose another measure.source.",
+        )
+    absent = Match(reason="the cohort's tables hold no volumes of this scan")
+    return Given(rows, {name: Match(name) if row.volumes else absent for name, row in rows.items()}, regions)
+
+
+def _runs(path: Path) -> dict[str, Path]:
+    """The subjects of a SUBJECTS_DIR; empty where the folder is none."""
+    runs = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and freesurfer.is_run(folder)}
+    return {name: folder for name, folder in runs.items() if not name.startswith((".", "fsaverage"))}
+
+
+def _of_tables(path: Path, columns: Mapping[str, list[str]]) -> dict[str, Row]:
+    """The rows of a table, or of every table in a folder; a scan's volumes may stand in several (aseg, lh and rh aparc)."""
+    if not path.exists():
+        raise BadInput(
+            expected="a file or folder", got="none", where=f"{path}, key measure.path", fix="Check the path."
+        )
+    files = [path] if path.is_file() else [f for f in sorted(path.iterdir()) if f.suffix.lower() in _TABLES]
+    wanted = {**_NAME, **columns}
+    spelled = {name for names in columns.values() for name in names}
+    tables = [file for file in files if spelled & set(header(file))]
+    if not tables:
+        raise BadInput(
+            expected=f"a table with a column {' or '.join(columns['hippocampus_left'][:1])}",
+            got=f"{len(files)} tables without" if files else "no table",
+            where=str(path),
+            fix="Give a SUBJECTS_DIR, or tables with a row for each scan (asegstats2table without --transpose).",
+        )
+    rows: dict[str, Row] = {}
+    for file in tables:
+        hemisphere = [
+            name for name in header(file)[:1] if ".aparc" in name
+        ]  # lh.aparc.volume, rh.aparc.DKTatlas.volume
+        _add(rows, read_table(file, {**wanted, "name": [*hemisphere, *_NAME["name"]]}), list(columns), file)
+    return rows
+
+
+def _add(rows: dict[str, Row], table: pd.DataFrame, regions: list[str], file: Path) -> None:
+    """Add a table's rows; where two tell different volumes of one region, neither counts."""
+    if table[["name", "image"]].isna().all(axis=None):
+        raise BadInput(
+            expected="a first column that names the scan",
+            got="none of a known name",
+            where=str(file),
+            fix=f"Name it {' or '.join(_NAME['name'][:4])}.",
+        )
+    values = {region: numbers(table[region], low=1e-9) for region in regions}  # 0: not segmented
+    for place, told in enumerate(table[list(_NAME)].itertuples(index=False)):
+        if (name := _name(told)) is None:
+            continue
+        row = rows.setdefault(name, Row())
+        if isinstance(told.grade, str) and told.grade.strip().lower() == "fail":
+            row.faults.append(f"{file.name}: OVERALLQC Fail")
+        for region in regions:
+            volume = float(values[region].iloc[place])
+            if volume != volume or f"two values of {region}" in row.faults:
+                continue
+            if abs(row.volumes.setdefault(region, volume) - volume) > 0.001 * volume:  # files round differently
+                row.faults.append(f"two values of {region}")
+                del row.volumes[region]
+
+
+def _name(told) -> str | None:
+    """What a row is of: an image, or a subject with its session, if the table has a column of its own for that."""
+    if isinstance(told.image, str):
+        return f"I{told.image.strip().removesuffix('.0').removeprefix('I')}"
+    if not isinstance(told.name, str):
+        return None
+    return f"{told.name}_{told.session}" if isinstance(told.session, str) else told.name
+
+
+def _plausible(volumes: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    """The volumes that can be a person's in mm³, and a fault for each that cannot."""
+    wrong = {n: v for n, v in volumes.items() if not PLAUSIBLE_MM3[n][0] <= v <= PLAUSIBLE_MM3[n][1]}
+    faults = [f"{name} of {v:g} is no volume of a person in mm³" for name, v in wrong.items()]
+    return {name: v for name, v in volumes.items() if name not in wrong}, faults
