@@ -65,13 +65,25 @@ def test_one_right_atlas_outvotes_two_that_err_alike():
     assert dice(fused, right[0] > 0.5) == 1.0 and dice(majority, right[0] > 0.5) < 0.7
 
 
-def test_contrast_and_brightness_do_not_matter():
+def test_the_target_takes_the_atlases_intensities_and_loses_its_bias():
     rng = np.random.default_rng(2)
-    images = ndimage.gaussian_filter(rng.normal(size=(3, 16, 16, 16)), (0, 1, 1, 1)).astype(np.float32)
-    shares = (ndimage.gaussian_filter(rng.normal(size=(3, 1, 16, 16, 16)), (0, 0, 2, 2, 2)) > 0).astype(np.float32)
-    one = fusion.joint_fusion(images[0], images, shares)
-    other = fusion.joint_fusion(500 + 70 * images[0], images, shares)
-    assert np.abs(one - other).max() < 0.02
+    images = 1 + ndimage.gaussian_filter(rng.normal(size=(3, 16, 16, 16)), (0, 1, 1, 1)).astype(np.float32) / 9
+    ramp = np.linspace(0.7, 1.3, 16, dtype=np.float32)[:, None, None]
+    found = fusion.matched(900 * images.mean(axis=0) / ramp, images)
+    assert np.abs(found - images.mean(axis=0)).max() < 0.02
+
+
+def test_fluid_is_voted_out_of_a_label_whose_atlases_never_hold_it():
+    images = np.full((2, 8, 8, 8), 0.7, np.float32)
+    images[:, :, :, 4:] = 0.1
+    shares = np.zeros((2, 1, 8, 8, 8), np.float32)
+    shares[:, :, 2:6, 2:6, 1:4] = 1
+    shares[1, :, 2:6, 2:6, 4] = 0.2
+    target = images[0].copy()
+    target[3, 3, 3] = 0.1
+    posterior = np.full((1, 8, 8, 8), 0.6, np.float32)
+    found = fusion.tempered(target, images, shares, posterior)[0]
+    assert found[3, 3, 3] < 0.3 and found[3, 3, 2] > 0.6
 
 
 def test_atlases_are_registered_to_the_scan_and_agree(voters):
