@@ -126,9 +126,11 @@ class Register(Section):
     Spacings in mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
     `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
     our demons (fast, the same on every machine) or SyN of ANTs. `write_syn` also writes the deformed scan.
+    `template` is the shipped one, `templateflow:<id>` or a path; `template_mask` the brain in it, where that is known.
     """
 
     template: str = "MNI152NLin2009aSym"
+    template_mask: str | None = None
     spacing_mm: Positive = 1.5
     n4_spacing_mm: Positive = 4.0
     n4_iterations: Annotated[tuple[int, ...], Field(min_length=1, max_length=4)] = (30, 30)

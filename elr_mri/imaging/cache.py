@@ -22,6 +22,7 @@ import pandas as pd
 
 from elr_mri.config import Pack
 from elr_mri.errors import BadInput
+from elr_mri.imaging import names
 from elr_mri.imaging.batch import STATES
 from elr_mri.imaging.labels import VOLUMES
 from elr_mri.imaging.measure import ROI
@@ -145,11 +146,11 @@ def pack(
             fix=f"See {out_dir / 'status.tsv'} for the reason of every scan.",
         )
     paths = [volume_path(folders["register"], scan_id, settings.space) for scan_id in kept]
-    rois = pd.DataFrame([_rois(folders["measure"], scan_id) for scan_id in kept])
+    rois = pd.DataFrame([_rois(folders, scan_id) for scan_id in kept])
     affine = _write_volumes(paths, settings, out_dir / "volumes.npy")
     INDEX.write(pd.DataFrame({"row": range(len(kept)), "scan_id": kept}), out_dir / "index.tsv")
     ROI_TABLE.write(rois, out_dir / "roi_volumes.tsv")
-    first = read_json(folders["register"] / kept[0] / f"{kept[0]}_qc.json")
+    first = names.read_verdict(folders["register"] / kept[0], kept[0])
     shape = nib.load(paths[0]).shape
     sources = {
         scan_id: read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")["sha256"] for scan_id in kept
@@ -176,17 +177,18 @@ def pack(
 
 def _settings_of(scan_id: str, folders: dict[str, Path]) -> dict[str, Any]:
     """How the scans were prepared: the sections of the three steps, so that one more scan can be prepared alike."""
+    told = names.read_verdict(folders["register"] / scan_id, scan_id)
     files = {
         "convert": f"{scan_id}_T1w.nii.gz",
-        "register": read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")["files"]["affine_image"],
-        "measure": f"{scan_id}_volumes.tsv",
+        "register": told["files"]["affine_image"],
+        "measure": names.measured(scan_id, told["template"])["volumes"],
     }
     return {step: read_json(sidecar(folders[step] / scan_id / name))["settings"] for step, name in files.items()}
 
 
 def volume_path(register_dir: Path, scan_id: str, space: str) -> Path:
     """The registered volume of a scan in `space` (affine | syn); raises `BadInput` where register did not write it."""
-    files = read_json(register_dir / scan_id / f"{scan_id}_qc.json")["files"]
+    files = names.read_verdict(register_dir / scan_id, scan_id)["files"]
     name = files.get(f"{space}_image")
     if name is None:
         raise BadInput(
@@ -203,13 +205,14 @@ def _state(scan_id: str, folders: dict[str, Path]) -> dict[str, str]:
     told = read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")
     if told["status"] == "fail":
         return {"scan_id": scan_id, "step": "convert", "status": "fail", "reason": told["reason"]}
-    told = read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")
+    told = names.read_verdict(folders["register"] / scan_id, scan_id)
     return {"scan_id": scan_id, "step": "register", "status": told["status"], "reason": told["reason"]}
 
 
-def _rois(measure_dir: Path, scan_id: str) -> dict[str, Any]:
+def _rois(folders: dict[str, Path], scan_id: str) -> dict[str, Any]:
     """One row of roi_volumes.tsv."""
-    frame = ROI.read(measure_dir / scan_id / f"{scan_id}_volumes.tsv")
+    template = names.read_verdict(folders["register"] / scan_id, scan_id)["template"]
+    frame = ROI.read(folders["measure"] / scan_id / names.measured(scan_id, template)["volumes"])
     return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True))}
 
 

@@ -20,13 +20,15 @@ import pandas as pd
 
 from elr_mri.config import Measure
 from elr_mri.imaging import batch as batches_
+from elr_mri.imaging import names
+from elr_mri.imaging.bridge import from_labels
 from elr_mri.imaging.convert import digest_array
 from elr_mri.imaging.demons import jacobian
-from elr_mri.imaging.grids import Grid, at, box
-from elr_mri.imaging.labels import REGIONS, VOLUMES, Labels, read_labels
-from elr_mri.imaging.template import brain_template
-from elr_mri.imaging.transforms import Warp, read_affine, read_warp, to_native, to_template
-from elr_mri.provenance import atomic, digest_file, digest_json, is_current, read_json, record
+from elr_mri.imaging.grids import Grid, at
+from elr_mri.imaging.labels import REGIONS, VOLUMES, Labels, label_box, native_labels, read_labels
+from elr_mri.imaging.template import Template, brain_template
+from elr_mri.imaging.transforms import Warp, read_affine, read_warp
+from elr_mri.provenance import atomic, digest_file, digest_json, is_current, record
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.stages import VERSIONS
 
@@ -39,8 +41,8 @@ ROI = Schema(
     columns=(Column("region", allowed=VOLUMES), Column("volume_mm3", "number", low=0)),
 )
 
-#: Spacing in mm at which labels are integrated, and the margin of their box.
-INTEGRAL_SPACING_MM, MARGIN_MM = 1.0, 4.0
+#: Spacing in mm at which labels are integrated.
+INTEGRAL_SPACING_MM = 1.0
 
 
 def measure(
@@ -63,7 +65,7 @@ def measure(
 def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, settings: Measure) -> dict:
     """Measure one registered scan.
 
-    Writes `<scan_id>_volumes.tsv` (region, volume_mm3) and `<scan_id>_dseg.nii.gz` (native label map, numbers of
+    Writes `<scan_id>_tpl-<template>_volumes.tsv` (region, volume_mm3) and `…_dseg.nii.gz` (native label map, numbers of
     `labels.REGIONS`).
 
     Returns
@@ -73,13 +75,18 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
         reason.
     """
     register_dir, out_dir = Path(register_dir), Path(out_dir)
-    told = read_json(register_dir / f"{scan_id}_qc.json")
+    told = names.read_verdict(register_dir, scan_id)
+    names.forget_others(out_dir, scan_id, told["template"])
     if told["status"] == "fail":
         return {"scan_id": scan_id, "status": "fail", "reason": told["reason"]}
     files = {name: register_dir / file for name, file in told["files"].items()}
-    table = out_dir / f"{scan_id}_volumes.tsv"
+    own = {name: out_dir / file for name, file in names.measured(scan_id, told["template"]).items()}
+    table = own["volumes"]
+    template = brain_template(told["template_source"], told["template_mask"])
+    labels = _labels(settings.labels)
     inputs = {name: digest_file(files[name]) for name in ("affine", "warp", "inverse_warp")} | {
-        "labels": _digest(settings.labels)
+        "labels": _digest(settings.labels),
+        "template": template.digest,
     }
     if "space" in told:
         inputs["native_per_space_volume"] = str(told["native_per_space_volume"])
@@ -88,15 +95,15 @@ def measure_scan(register_dir: Path | str, out_dir: Path | str, scan_id: str, se
     if is_current(table, **provenance):
         frame = ROI.read(table)
         return done | {"volumes_mm3": dict(zip(frame["region"], frame["volume_mm3"], strict=True))}
-    labels = _labels(settings.labels)
-    matrix = read_affine(files["affine"])
-    volumes = region_volumes(labels, matrix, read_warp(files["warp"]))
-    volumes["intracranial"] = intracranial(told["template_source"], matrix)
+    to_scan = read_affine(files["affine"]), read_warp(files["warp"]), read_warp(files["inverse_warp"])
+    matrix, warp, back = from_labels(template, settings.labels, *to_scan)
+    volumes = region_volumes(labels, matrix, warp)
+    volumes["intracranial"] = intracranial(template, to_scan[0])
     if "space" in told:  # measured where the scan was laid; see convert.py
         volumes = {name: volume * (told["native_per_space_volume"] or 1.0) for name, volume in volumes.items()}
     native = nib.load(files["mask"])
-    segmented = native_labels(labels, Grid(native.shape, native.affine), matrix, read_warp(files["inverse_warp"]))
-    with atomic(out_dir / f"{scan_id}_dseg.nii.gz") as draft:
+    segmented = native_labels(labels, Grid(native.shape, native.affine), matrix, back)
+    with atomic(own["labels"]) as draft:
         nib.save(nib.Nifti1Image(segmented, native.affine), draft)
     ROI.write(pd.DataFrame({"region": list(volumes), "volume_mm3": [round(v, 2) for v in volumes.values()]}), table)
     record(table, **provenance)
@@ -110,7 +117,7 @@ def region_volumes(labels: Labels, matrix: np.ndarray, warp: Warp) -> dict[str, 
     ----------
     matrix, warp : template to native mm: (4, 4), and the displacement before it.
     """
-    grid = _label_box(labels, INTEGRAL_SPACING_MM)
+    grid = label_box(labels, INTEGRAL_SPACING_MM)
     growth = jacobian(warp.onto(grid).voxels()) * abs(np.linalg.det(matrix[:3, :3])) * grid.voxel_mm3
     points = grid.points()
     return {
@@ -119,47 +126,10 @@ def region_volumes(labels: Labels, matrix: np.ndarray, warp: Warp) -> dict[str, 
     }
 
 
-def intracranial(template_name: str, matrix: np.ndarray) -> float:
+def intracranial(template: Template, matrix: np.ndarray) -> float:
     """Intracranial volume, mm³: the template's mask times the affine's volume ratio."""
-    template = brain_template(template_name)
     voxel = abs(np.linalg.det(template.affine[:3, :3]))
     return float(template.mask.sum() * voxel * abs(np.linalg.det(matrix[:3, :3])))
-
-
-def native_labels(labels: Labels, native: Grid, matrix: np.ndarray, inverse: Warp) -> np.ndarray:
-    """The label map on a native grid, (X, Y, Z) uint8: at each voxel the region with the largest share, if above one
-    half."""
-    out = np.zeros(native.shape, dtype=np.uint8)
-    corner, cut = _native_box(labels, native, matrix)
-    if min(cut) <= 0:
-        return out
-    moved = native.affine.copy()
-    moved[:3, 3] += native.affine[:3, :3] @ corner
-    points = to_template(Grid(cut, moved).points(), matrix, inverse)
-    best = np.full(cut, 0.5, dtype=np.float32)
-    part = np.zeros(cut, dtype=np.uint8)
-    for region, number in REGIONS.items():
-        share = at(labels.share(region), labels.affine, points, mode="constant")
-        part[share >= best] = number
-        best = np.maximum(best, share)
-    out[tuple(slice(a, a + n) for a, n in zip(corner, cut, strict=True))] = part
-    return out
-
-
-def _label_box(labels: Labels, spacing_mm: float, margin_mm: float = MARGIN_MM) -> Grid:
-    """The box of all labels with a margin, in template mm."""
-    index = np.argwhere(labels.volume)
-    ends = np.stack([index.min(axis=0), index.max(axis=0)]) @ labels.affine[:3, :3].T + labels.affine[:3, 3]
-    return box(tuple(ends.min(axis=0) - margin_mm), tuple(ends.max(axis=0) + margin_mm), spacing_mm)
-
-
-def _native_box(labels: Labels, native: Grid, matrix: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """First index and shape of the part of a native grid that can hold labels: their box carried over, 25 mm wider."""
-    around = _label_box(labels, 5.0, margin_mm=25.0)
-    index = to_native(around.points(), np.linalg.inv(native.affine) @ matrix, None).reshape(3, -1)
-    low = np.clip(np.floor(index.min(axis=1)).astype(int), 0, native.shape)
-    high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 1, 0, native.shape)
-    return low, tuple(int(n) for n in high - low)
 
 
 @lru_cache(maxsize=2)

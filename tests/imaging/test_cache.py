@@ -48,17 +48,17 @@ def write_study(folder, states):
             continue
         files = {"affine_image": f"{scan_id}_space-T_T1w.nii.gz"}
         told = {"status": state, "reason": "" if state == "pass" else "blurred", "template": "T", "files": files}
-        (folder / "register" / scan_id / f"{scan_id}_qc.json").write_text(json.dumps(told))
+        (folder / "register" / scan_id / f"{scan_id}_space-T_qc.json").write_text(json.dumps(told))
         volumes[scan_id] = rng.uniform(0, MAX_INTENSITY, SHAPE).astype(np.float32)
         nib.save(nib.Nifti1Image(volumes[scan_id], AFFINE), folder / "register" / scan_id / files["affine_image"])
         for step, name in (
             ("convert", f"{scan_id}_T1w.nii.gz"),
             ("register", files["affine_image"]),
-            ("measure", f"{scan_id}_volumes.tsv"),
+            ("measure", f"{scan_id}_tpl-T_volumes.tsv"),
         ):
             (folder / step / scan_id / f"{name}.json").write_text(json.dumps({"settings": {"of": step}}))
         table = pd.DataFrame({"region": VOLUMES, "volume_mm3": np.arange(len(VOLUMES)) + 1000.0})
-        table.to_csv(folder / "measure" / scan_id / f"{scan_id}_volumes.tsv", sep="\t", index=False)
+        table.to_csv(folder / "measure" / scan_id / f"{scan_id}_tpl-T_volumes.tsv", sep="\t", index=False)
     optional = (
         "sex",
         "image_uid",
