@@ -24,7 +24,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from elr_mri.imaging.bridge import SETTINGS
+from elr_mri.config import Register
 from elr_mri.imaging.grids import Grid, at
 from elr_mri.imaging.labels import REGIONS, SHIPPED
 from elr_mri.imaging.register import align
@@ -40,6 +40,14 @@ ENTORHINAL_FRONT_MM, ENTORHINAL_TOP_MM = -10.0, -20.0
 
 #: Template intensity (0 to 1): below is fluid, above is white matter.
 FLUID, WHITE = 0.60, 0.78
+
+SETTINGS = Register(
+    affine_spacing_mm=3.0,
+    syn_spacing_mm=2.0,
+    syn_iterations=(30, 25, 20),
+    detail_spacing_mm=1.0,
+    detail_iterations=30,
+)
 
 
 def derive(aal_path: Path, brodmann_path: Path) -> nib.Nifti1Image:
