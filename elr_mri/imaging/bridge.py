@@ -42,6 +42,13 @@ NEAR_MM = 4.0
 LABEL_SPACING_MM = 1.0
 
 
+def head_size(template: Template) -> float:
+    """The volume of the shipped template's intracranial mask laid on another template, mm³ of that."""
+    shipped = brain_template(MNI)
+    own = float(shipped.mask.sum() * abs(np.linalg.det(shipped.affine[:3, :3])))
+    return own if template.id == MNI else own * float(abs(np.linalg.det(bridge(template)[0][:3, :3])))
+
+
 def affine_from_mni(template: Template) -> np.ndarray:
     """The map (4, 4) from MNI mm to the template's mm; the identity for a template that lies in MNI space."""
     matrix, _, _ = bridge(template)

@@ -5,7 +5,7 @@ and affine): fractional voxels count as fractions, so that 2 mm scans are measur
 et al., RAVENS, NeuroImage 14, 2001; here summed over a label). The native label map is the same label carried back by
 the inverse.
 
-The intracranial volume is the template mask's volume times the determinant of the affine: the atlas scaling factor
+The intracranial volume is the shipped template's mask volume times the determinant of the affine: the atlas scaling factor
 (Buckner et al., NeuroImage 23, 2004), which depends on head size and little on atrophy.
 """
 
@@ -21,7 +21,7 @@ import pandas as pd
 from elr_mri.config import Measure
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging import names
-from elr_mri.imaging.bridge import from_labels
+from elr_mri.imaging.bridge import from_labels, head_size
 from elr_mri.imaging.convert import digest_array
 from elr_mri.imaging.demons import jacobian
 from elr_mri.imaging.grids import Grid, at
@@ -127,9 +127,9 @@ def region_volumes(labels: Labels, matrix: np.ndarray, warp: Warp) -> dict[str, 
 
 
 def intracranial(template: Template, matrix: np.ndarray) -> float:
-    """Intracranial volume, mm³: the template's mask times the affine's volume ratio."""
-    voxel = abs(np.linalg.det(template.affine[:3, :3]))
-    return float(template.mask.sum() * voxel * abs(np.linalg.det(matrix[:3, :3])))
+    """Intracranial volume, mm³: the shipped template's mask times the affine's volume ratio, over the study's template
+    where that is another (whose mask may be drawn wider or closer)."""
+    return head_size(template) * float(abs(np.linalg.det(matrix[:3, :3])))
 
 
 @lru_cache(maxsize=2)
