@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -24,7 +25,7 @@ from elr_mri.imaging import brain
 from elr_mri.imaging.bridge import kept_dir
 from elr_mri.imaging.grids import Grid, coarsen, pull
 from elr_mri.imaging.template import MNI, Template, head_template, scaled
-from elr_mri.provenance import digest_file, digest_json
+from elr_mri.provenance import digest_file, digest_json, read_json, write_json
 
 PREFIX = "templateflow:"
 KEY = "config, key register.template"
@@ -70,13 +71,27 @@ def find_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def fetch(name: str) -> tuple[str, list[Path]]:
+    """The id and the files of `_look_up`, remembered: the client takes seconds to list its folder, in every process."""
+    home = os.environ.get("TEMPLATEFLOW_HOME")
+    known = kept_dir() / f"templateflow-{digest_json([name, home])[:16]}.json"
+    if known.is_file():
+        told = read_json(known)
+        files = [Path(path) for path in told["files"]]
+        if all(path.is_file() and path.stat().st_size for path in files):
+            return told["id"], files
+    template_id, files = _look_up(name, home)
+    write_json(known, {"id": template_id, "files": [str(path) for path in files]})
+    return template_id, files
+
+
+def _look_up(name: str, home: str | None) -> tuple[str, list[Path]]:
     """The id and the files (image and, where there is one, brain mask) of `templateflow:<id>[:res-<n>][:cohort-<n>]`."""
     template, *entities = name.removeprefix(PREFIX).split(":")
     chosen = [re.fullmatch(r"(res|cohort)-(\d+)", entity) for entity in entities]
     if not re.fullmatch(r"[A-Za-z0-9]+", template) or not all(chosen):
         raise _fault("templateflow:<id>, templateflow:<id>:res-1 or templateflow:<id>:res-1:cohort-2", repr(name))
     given = {match[1]: match[2] for match in chosen}
-    client = _client()
+    client = _client(home)
     plain = {"template": template, "extension": ".nii.gz", "cohort": given.get("cohort")}
     plain |= dict.fromkeys(("atlas", "hemi", "density", "label", "space"))
     images, masks = (
@@ -103,8 +118,9 @@ def _what_there_is(client, template: str, name: str) -> str:
     return f"{name!r}; there are {', '.join(path.name.split('_', 1)[1] for path in images[:6])}"
 
 
-def _client():
-    """TemplateFlow's client, which asks the network for nothing but files that are not in its folder."""
+@lru_cache(maxsize=1)
+def _client(home: str | None):
+    """TemplateFlow's client on a folder, which asks the network for nothing but files that are not there."""
     os.environ["TEMPLATEFLOW_AUTOUPDATE"] = "0"
     try:
         from templateflow.client import TemplateFlowClient
@@ -112,7 +128,7 @@ def _client():
         fix = f"pip install 'elr_mri[imaging]', or name {MNI} or a path."
         raise _fault("the package templateflow", str(problem), fix=fix) from problem
     try:
-        client = TemplateFlowClient()
+        client = TemplateFlowClient(home)
         client.templates()  # lays out the folder's index
     except (OSError, RuntimeError, ValueError) as problem:
         raise _fault("a folder that TemplateFlow can use", str(problem), fix="Set TEMPLATEFLOW_HOME.") from problem

@@ -224,20 +224,25 @@ def test_a_template_that_cannot_be_read_is_one_line(tmp_path, content):
 # --- TemplateFlow -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def flow(tmp_path, monkeypatch, moved):
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory, moved):
     """A TemplateFlow folder with one template fetched, OASIS30ANTs, whose files are the moved one's; no network."""
     pytest.importorskip("templateflow")
-    home = tmp_path / "templateflow"
-    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there: refused at once
-    given._client()
+    home = tmp_path_factory.mktemp("home") / "templateflow"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEMPLATEFLOW_HOME", str(home))
+        patch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there: refused at once
+        given._client(str(home))
+        fill(home, moved)
+        yield home
+
+
+def fill(home, moved):
     folder = home / "tpl-OASIS30ANTs"
     image = nib.load(moved)
     nib.save(image, folder / "tpl-OASIS30ANTs_res-01_T1w.nii.gz")
     mask = (np.asarray(image.dataobj) > 0.02).astype(np.uint8)
     nib.save(nib.Nifti1Image(mask, image.affine), folder / "tpl-OASIS30ANTs_res-01_desc-brain_mask.nii.gz")
-    return home
 
 
 def test_templateflow_gives_image_and_mask_without_the_network(flow):
@@ -270,7 +275,14 @@ def test_what_templateflow_does_not_have_is_one_line(flow, name, told):
         assert path.stat().st_size == 0  # still counted as not fetched
 
 
-def test_without_the_package_the_line_says_so(monkeypatch):
+def test_a_template_that_was_found_once_is_not_looked_up_again(flow, monkeypatch):
+    first = given.fetch("templateflow:OASIS30ANTs")
+    monkeypatch.setattr(given, "_client", lambda home: pytest.fail("looked up again"))
+    assert given.fetch("templateflow:OASIS30ANTs") == first
+
+
+def test_without_the_package_the_line_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "templateflow", None)
     monkeypatch.setitem(sys.modules, "templateflow.client", None)
     with pytest.raises(BadInput, match="pip install"):
@@ -278,7 +290,7 @@ def test_without_the_package_the_line_says_so(monkeypatch):
 
 
 def test_a_file_cut_short_is_not_taken_for_whole(flow, monkeypatch):
-    client = given._client()
+    client = given._client(str(flow))
     (path,) = client.ls("MNI152NLin6Sym", suffix="T1w", resolution=1, extension=".nii.gz")
 
     def cut(*a, **k):
