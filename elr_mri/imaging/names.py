@@ -15,8 +15,8 @@ from elr_mri.errors import BadInput
 from elr_mri.provenance import read_json, sidecar
 
 
-def registered(scan_id: str, template_id: str, *, syn: bool = False) -> dict[str, str]:
-    """What `register` writes of a scan; the deformed scan only if `syn`."""
+def registered(scan_id: str, template_id: str, *, warped: bool = False) -> dict[str, str]:
+    """What `register` writes of a scan; the deformed scan and the log-Jacobian only if `warped`."""
     stem = f"{scan_id}_space-{template_id}"
     files = {
         "affine_image": f"{stem}_T1w.nii.gz",
@@ -27,7 +27,10 @@ def registered(scan_id: str, template_id: str, *, syn: bool = False) -> dict[str
         "qc": f"{stem}_qc.json",
         "picture": f"{stem}_qc.png",
     }
-    return files | ({"syn_image": f"{stem}_desc-syn_T1w.nii.gz"} if syn else {})
+    if warped:
+        files["warped_image"] = f"{stem}_desc-warped_T1w.nii.gz"
+        files["log_jacobian"] = f"{stem}_desc-warped_logjacobian.nii.gz"
+    return files
 
 
 def measured(scan_id: str, template_id: str) -> dict[str, str]:
@@ -78,7 +81,7 @@ def forget_others(folder: Path | str, scan_id: str, template_id: str) -> None:
             other = path.name.removeprefix(before).removesuffix(after)
             if other != template_id:
                 path.unlink()
-                names = registered(scan_id, other, syn=True) if pattern == patterns[0] else measured(scan_id, other)
+                names = registered(scan_id, other, warped=True) if pattern == patterns[0] else measured(scan_id, other)
                 for name in names.values():
                     for gone in (folder / name, sidecar(folder / name)):
                         gone.unlink(missing_ok=True)

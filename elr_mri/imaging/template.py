@@ -2,7 +2,7 @@
 
 The default template is the ICBM 152 2009a symmetric brain that nilearn ships (Fonov et al., NeuroImage 54, 2011), so
 nothing is downloaded. The head is Colin27 (Holmes et al., J Comput Assist Tomogr 22, 1998), see
-`elr_mri/data/README.md`; both share MNI coordinates up to a small affine motion. Other templates: `given.py`.
+`elr_mri/data/README.md`; both share MNI coordinates up to a small affine motion. Other templates: `foreign.py`.
 
 The head template is always Colin27, also where the study's template is a head with a known brain mask: then the brain of
 a scan does not change with the study's template, and Colin27's sharp scalp and skull, on which the extraction and its
@@ -128,11 +128,11 @@ def brain_grid(spacing_mm: float) -> Grid:
 
 @lru_cache(maxsize=2)
 def brain_template(name: str, mask: str | None = None) -> Template:
-    """The brain template: the shipped `MNI152NLin2009aSym`, or another by its TemplateFlow id or path (`given.py`)."""
+    """The brain template: the shipped `MNI152NLin2009aSym`, or another by its TemplateFlow id or path (`foreign.py`)."""
     if name != MNI:
-        from elr_mri.imaging.given import given_template  # it needs this module's head template
+        from elr_mri.imaging.foreign import foreign_template  # it needs this module's head template
 
-        return given_template(name, mask)
+        return foreign_template(name, mask)
     from nilearn import datasets
 
     image, inside = datasets.load_mni152_template(resolution=1), datasets.load_mni152_brain_mask(resolution=1)

@@ -15,7 +15,7 @@ from small_heads import FAST, make_head, run
 from elr_mri import config
 from elr_mri.config import Measure
 from elr_mri.errors import BadInput
-from elr_mri.imaging import bridge, given, names, register
+from elr_mri.imaging import bridge, foreign, names, register
 from elr_mri.imaging.grids import Grid, pull, through
 from elr_mri.imaging.labels import REGIONS, read_labels
 from elr_mri.imaging.measure import measure_scan
@@ -47,7 +47,7 @@ def moved(tmp_path_factory):
     grid = Grid((130, 150, 130), np.diag([1.5, 1.5, 1.5, 1]))
     grid.affine[:3, 3] = (-75, -135, -65)
     image = pull(template.image * template.mask, template.affine, grid, np.linalg.inv(MOVE))
-    path = tmp_path_factory.mktemp("given") / "tpl-Moved_T1w.nii.gz"
+    path = tmp_path_factory.mktemp("foreign") / "tpl-Moved_T1w.nii.gz"
     nib.save(nib.Nifti1Image(image, grid.affine), path)
     return path
 
@@ -232,7 +232,7 @@ def flow(tmp_path_factory, moved):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEMPLATEFLOW_HOME", str(home))
         patch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there: refused at once
-        given._client(str(home))
+        foreign._client(str(home))
         fill(home, moved)
         yield home
 
@@ -246,10 +246,10 @@ def fill(home, moved):
 
 
 def test_templateflow_gives_image_and_mask_without_the_network(flow):
-    template_id, files = given.fetch("templateflow:OASIS30ANTs")
+    template_id, files = foreign.fetch("templateflow:OASIS30ANTs")
     assert template_id == "OASIS30ANTs"
     assert [f.name.split("_res-01_")[1] for f in files] == ["T1w.nii.gz", "desc-brain_mask.nii.gz"]
-    assert given.fetch("templateflow:OASIS30ANTs:res-1") == (template_id, files)
+    assert foreign.fetch("templateflow:OASIS30ANTs:res-1") == (template_id, files)
     assert brain_template("templateflow:OASIS30ANTs").mask.sum() * 1.5**3 / 1e6 == pytest.approx(
         1.88 * 0.93**3, rel=0.1
     )
@@ -269,16 +269,16 @@ def test_templateflow_gives_image_and_mask_without_the_network(flow):
 )
 def test_what_templateflow_does_not_have_is_one_line(flow, name, told):
     with pytest.raises(BadInput) as problem:
-        given.fetch(name)
+        foreign.fetch(name)
     assert told in str(problem.value) and "\n" not in str(problem.value)
     for path in flow.rglob("*MNI152NLin6Asym_res-01_T1w.nii.gz"):
         assert path.stat().st_size == 0  # still counted as not fetched
 
 
 def test_a_template_that_was_found_once_is_not_looked_up_again(flow, monkeypatch):
-    first = given.fetch("templateflow:OASIS30ANTs")
+    first = foreign.fetch("templateflow:OASIS30ANTs")
     monkeypatch.setattr(given, "_client", lambda home: pytest.fail("looked up again"))
-    assert given.fetch("templateflow:OASIS30ANTs") == first
+    assert foreign.fetch("templateflow:OASIS30ANTs") == first
 
 
 def test_without_the_package_the_line_says_so(monkeypatch, tmp_path):
@@ -286,11 +286,11 @@ def test_without_the_package_the_line_says_so(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "templateflow", None)
     monkeypatch.setitem(sys.modules, "templateflow.client", None)
     with pytest.raises(BadInput, match="pip install"):
-        given.fetch("templateflow:OASIS30ANTs")
+        foreign.fetch("templateflow:OASIS30ANTs")
 
 
 def test_a_file_cut_short_is_not_taken_for_whole(flow, monkeypatch):
-    client = given._client(str(flow))
+    client = foreign._client(str(flow))
     (path,) = client.ls("MNI152NLin6Sym", suffix="T1w", resolution=1, extension=".nii.gz")
 
     def cut(*a, **k):
@@ -299,7 +299,7 @@ def test_a_file_cut_short_is_not_taken_for_whole(flow, monkeypatch):
 
     monkeypatch.setattr(type(client), "get", cut)
     with pytest.raises(BadInput):
-        given.fetch("templateflow:MNI152NLin6Sym")
+        foreign.fetch("templateflow:MNI152NLin6Sym")
     assert path.stat().st_size == 0
 
 

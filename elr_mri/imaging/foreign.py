@@ -36,7 +36,7 @@ LITRES = (0.7, 2.4)
 NAME_LETTERS = 24
 
 
-def given_template(name: str, mask: str | None) -> Template:
+def foreign_template(name: str, mask: str | None) -> Template:
     """The template of `register.template` and `register.template_mask`, where that is not the shipped one."""
     if name.startswith(PREFIX):
         template_id, files = fetch(name)
