@@ -127,16 +127,39 @@ def register(
     run(scans, converted, batch, batches, config.section(config.Register, "register", config_), output)
 
 
+@app.command(epilog="Example: `elr-mri atlases --config study.yaml --output results/imaging/atlases`")
+def atlases(
+    output: Output,
+    config_: Config,
+    registering: Annotated[
+        str | None, typer.Option(help="The section `register`, where --config is `atlases` as JSON.")
+    ] = None,
+) -> None:
+    """Register the study's manually labelled atlases to the template, once, for label fusion."""
+    from elr_mri.imaging.atlases import atlases as run
+
+    register_ = config.section(config.Register, "register", registering or config_)
+    run(config.section(config.Atlases, "atlases", config_), register_, output)
+
+
 @app.command(
     epilog="Example: `elr-mri measure --scans scans.tsv --registered results/imaging/register --batch 003 --batches 12 --output results/imaging/measure`"
 )
 def measure(
-    scans: Scans, registered: Registered, batch: Batch, output: Output, batches: Batches = 0, config_: Config = DEFAULTS
+    scans: Scans,
+    registered: Registered,
+    batch: Batch,
+    output: Output,
+    batches: Batches = 0,
+    converted: Annotated[Path | None, typer.Option(help="What `convert` wrote; for source fusion.")] = None,
+    atlases: Annotated[Path | None, typer.Option(help="What `atlases` wrote; for source fusion.")] = None,
+    config_: Config = DEFAULTS,
 ) -> None:
     """Measure hippocampal, entorhinal and intracranial volumes in native space, mm³."""
     from elr_mri.imaging.measure import measure as run
 
-    run(scans, registered, batch, batches, config.section(config.Measure, "measure", config_), output)
+    settings = config.section(config.Measure, "measure", config_)
+    run(scans, registered, batch, batches, settings, output, convert_dir=converted, atlases_dir=atlases)
 
 
 @app.command(

@@ -129,7 +129,7 @@ def _refusal(out_dir: Path, told: dict[str, Any], scan: str, reason: str) -> Bad
 def _measuring(facts: Mapping[str, Any]) -> config.Measure:
     """How the scan is measured: as the training scans; by registration where theirs were read from tables."""
     settings = facts["preprocessing"]["settings"]["measure"]
-    if settings.get("source") in config.GIVEN:
+    if settings.get("source", "registered") != "registered":
         settings = {**settings, "source": "registered", "path": None}
     return config.Measure.model_validate(settings)
 

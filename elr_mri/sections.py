@@ -155,10 +155,12 @@ class Register(Section):
     `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
     our demons (fast, the same on every machine), SyN of ANTs, or none. `write_warped` also writes the deformed scan and
     the logarithm of the warp's local volume ratio.
+    `template` is the shipped one, `templateflow:<id>` or a path; `template_mask` the brain in it, where that is known.
     """
 
     recipe: Literal["affine", "fast", "standard", "accurate"] = "standard"
     template: str = "MNI152NLin2009aSym"
+    template_mask: str | None = None
     spacing_mm: Positive = 1.5
     n4_spacing_mm: Positive = 4.0
     n4_iterations: Annotated[tuple[int, ...], Field(min_length=1, max_length=4)] = (30, 30)
@@ -181,7 +183,7 @@ class Atlases(Section):
     """Manually labelled scans whose labels are fused on every scan; `path: null` is none.
 
     `path` holds pairs of `NAME<image_ends>` and `NAME<labels_ends>`; `numbers` tells a region's number, or numbers, in
-    the labels. `mirror` lets each atlas vote twice, once mirrored: for few atlases and a symmetric template.
+    the labels. Regions that are not named stay with the shipped label map.
     """
 
     path: str | None = None
@@ -193,7 +195,6 @@ class Atlases(Section):
         "entorhinal_left": 3,
         "entorhinal_right": 4,
     }
-    mirror: bool = False
 
 
 #: Sources of volumes that are read, not measured.
@@ -201,14 +202,16 @@ GIVEN = ("freesurfer", "synthseg", "cohort")
 
 
 class Measure(Section):
-    """Native-space volumes of the regions in a label map on the template, or those of another program.
+    """Native-space volumes of the regions: by a label map on the template, by fusion of `atlases`, or of another program.
 
-    `path` is the SUBJECTS_DIR or the tables of source freesurfer and synthseg.
+    `path` is the SUBJECTS_DIR or the tables of source freesurfer and synthseg. With source fusion `mirror` lets each
+    atlas vote a second time, mirrored: for few atlases and a symmetric template.
     """
 
     labels: str = "shipped"
-    source: Literal["registered", "freesurfer", "synthseg", "cohort"] = "registered"
+    source: Literal["registered", "fusion", "freesurfer", "synthseg", "cohort"] = "registered"
     path: str | None = None
+    mirror: bool = False
 
     @model_validator(mode="after")
     def _path_of_the_tables(self) -> Measure:
@@ -385,6 +388,8 @@ class Study(Section):
             )
         if self.pack.space != "affine" and not self.register.write_warped:
             raise ValueError(f"pack.space: {self.pack.space} needs register.write_warped: true")
+        if self.measure.source == "fusion" and not self.atlases.path:
+            raise ValueError("measure.source: fusion needs atlases.path, a folder of labelled scans")
         names = [cohort.name for cohort in self.cohorts]
         if len(set(names)) < len(names):
             raise ValueError(f"cohorts must have different names; got {', '.join(names)}")

@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from elr_mri.findings import brains, charts, style
 from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.normalise import ICV
-from elr_mri.imaging.grids import pull
-from elr_mri.imaging.labels import REGIONS, read_labels
+from elr_mri.imaging import names
+from elr_mri.imaging.bridge import labels_on
+from elr_mri.imaging.grids import box, pull
+from elr_mri.imaging.labels import REGIONS
 from elr_mri.imaging.packed import Cache
-from elr_mri.imaging.template import brain_template, study_grid
+from elr_mri.imaging.template import brain_template
 from elr_mri.provenance import read_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES
@@ -108,13 +110,12 @@ def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, ana
 
 def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame) -> None:
     """`registration`: the worst QC pictures by verdict and `QC_NUMBER`, then some of the rest."""
-    there = states[[(register_dir / scan_id / f"{scan_id}_qc.png").is_file() for scan_id in states["scan_id"]]]
+    paths = {scan_id: names.verdict_path(register_dir / scan_id, scan_id) for scan_id in states["scan_id"]}
+    drawn = {scan_id: path.with_suffix(".png") for scan_id, path in paths.items() if path is not None}
+    there = states[[scan_id in drawn and drawn[scan_id].is_file() for scan_id in states["scan_id"]]]
     if there.empty:
         return
-    told = [
-        read_json(register_dir / scan_id / f"{scan_id}_qc.json")["numbers"].get(QC_NUMBER, np.nan)
-        for scan_id in there["scan_id"]
-    ]
+    told = [read_json(paths[scan_id])["numbers"].get(QC_NUMBER, np.nan) for scan_id in there["scan_id"]]
     ranked = there.assign(number=told, order=there["status"].map({"fail": 0, "review": 1, "pass": 2}))
     ranked = ranked.sort_values(["order", "number", "scan_id"], na_position="first", ignore_index=True)
     worst, rest = ranked.head(N_QC_WORST), ranked.iloc[N_QC_WORST:]
@@ -124,9 +125,7 @@ def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame) -> Non
         else rest
     )
     titles = {
-        f"{name}: {row.scan_id}, {row.status}, local correlation {row.number:.2f}": register_dir
-        / row.scan_id
-        / f"{row.scan_id}_qc.png"
+        f"{name}: {row.scan_id}, {row.status}, local correlation {row.number:.2f}": drawn[row.scan_id]
         for name, rows in (("among the worst", worst), ("typical", typical))
         for row in rows.itertuples()
     }
@@ -147,10 +146,12 @@ def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy
             pictures.add(figure, brains.saliency(maps, anatomy, views))
 
 
-def read_anatomy(template: str, labels: str) -> brains.Anatomy:
-    """The template and its labels on one grid, as named in the config's `register.template` and `measure.labels`."""
-    grid = study_grid(TEMPLATE_SPACING_MM)
-    image, found = brain_template(template), read_labels(labels)
+def read_anatomy(template: str, mask: str | None, labels: str) -> brains.Anatomy:
+    """The template and its labels on one grid, as named in the config's sections `register` and `measure`."""
+    image = brain_template(template, mask)
+    found = labels_on(image, labels)
+    low, high = image.extent_mm
+    grid = box(tuple(np.floor(low)), tuple(np.ceil(high)), TEMPLATE_SPACING_MM)
     brain = np.where(image.mask_on(grid) > 0.5, image.image_on(grid), 0)
     numbers = pull(found.volume, found.affine, grid, order=0, soft=False)
     return brains.Anatomy(brains.Volume(brain, grid.affine), brains.Volume(numbers, grid.affine), REGIONS)

@@ -64,7 +64,7 @@ def report(
         What was run: told on the page with its digest; a study with a `phantom` section is called synthetic.
         Its template and labels give the outlines.
     register_dir : path
-        Folder of `<scan_id>/<scan_id>_qc.png`.
+        The folder of `register`, with a picture of every scan.
     model_dirs : sequence of path
         Model folders `<model>/seed-<n>` with history.tsv.
     explain_dir : path
@@ -85,7 +85,7 @@ def report(
         pictures.add("accounting", consort.draw(accounting.flow(counted)))
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
-        anatomy = figures.read_anatomy(study.register.template, study.measure.labels)
+        anatomy = figures.read_anatomy(study.register.template, study.register.template_mask, study.measure.labels)
         chosen = figures.draw_examples(pictures, pack_dir, volumes, anatomy)
         if explain_dir:
             figures.draw_saliency(pictures, explain_dir, anatomy)

@@ -38,6 +38,7 @@ def atlases(settings: Atlases, register: Register, out_dir: Path | str) -> None:
     with fewer voters than its config says.
     """
     pairs, out_dir = find(settings), Path(out_dir)
+    print(f"atlases: {len(pairs)} in {settings.path}", flush=True)
     told = []
     for k, (name, (image, labels)) in enumerate(sorted(pairs.items()), start=1):
         began = time.perf_counter()
@@ -48,6 +49,13 @@ def atlases(settings: Atlases, register: Register, out_dir: Path | str) -> None:
 
 def find(settings: Atlases) -> dict[str, tuple[Path, Path]]:
     """The pairs of image and labels in the atlas folder, by name."""
+    if settings.path is None:
+        raise BadInput(
+            expected="a folder of labelled scans",
+            got="none",
+            where="config, key atlases.path",
+            fix="Name it, or choose another measure.source than fusion.",
+        )
     folder = Path(settings.path)
     ends = {"image": settings.image_ends, "labels": settings.labels_ends}
     found = {

@@ -20,7 +20,7 @@ import pandas as pd
 
 from elr_mri.config import Pack
 from elr_mri.errors import BadInput
-from elr_mri.imaging import growing
+from elr_mri.imaging import growing, names
 from elr_mri.imaging.batch import STATES
 from elr_mri.imaging.labels import ROI, ROI_TABLE
 from elr_mri.imaging.packed import (
@@ -91,7 +91,7 @@ def pack(
             where=str(register_dir),
             fix=f"See {out_dir / 'status.tsv'} for the reason of every scan.",
         )
-    rois = pd.DataFrame([_rois(folders["measure"], scan_id) for scan_id in kept])
+    rois = pd.DataFrame([_rois(folders, scan_id) for scan_id in kept])
     sources = {scan_id: _source(scan_id, folders) for scan_id in kept}
     growing.settle(out_dir)
     meta = _meta(kept[0], folders, settings)
@@ -118,7 +118,7 @@ def _meta(scan_id: str, folders: dict[str, Path], settings: Pack) -> dict[str, A
         "version": CACHE_VERSION,
         "space": settings.space,
         "channels": list(channels),
-        "template": read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")["template"],
+        "template": names.read_verdict(folders["register"] / scan_id, scan_id)["template"],
         "affine": np.asarray(image.affine).tolist(),
         "spacing_mm": float(abs(image.affine[0, 0])),
         "shape": list(image.shape),
@@ -132,7 +132,7 @@ def _meta(scan_id: str, folders: dict[str, Path], settings: Pack) -> dict[str, A
 
 def _source(scan_id: str, folders: dict[str, Path]) -> str:
     """Digest of what a scan's row is made from: the converted scan, and how it was registered."""
-    told = read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")
+    told = names.read_verdict(folders["register"] / scan_id, scan_id)
     made = read_json(sidecar(folders["register"] / scan_id / told["files"]["affine_image"]))
     scan = read_json(folders["convert"] / scan_id / f"{scan_id}_convert.json")["sha256"]
     return digest_json([scan, told["template"], *(made.get(k) for k in ("step_version", "inputs", "settings"))])
@@ -196,10 +196,11 @@ def _earlier(out_dir: Path, meta: dict[str, Any], settings: Pack) -> Cache | Non
 
 def _settings_of(scan_id: str, folders: dict[str, Path]) -> dict[str, Any]:
     """How the scans were prepared: the sections of the three steps, so that one more scan can be prepared alike."""
+    told = names.read_verdict(folders["register"] / scan_id, scan_id)
     files = {
         "convert": f"{scan_id}_T1w.nii.gz",
-        "register": read_json(folders["register"] / scan_id / f"{scan_id}_qc.json")["files"]["affine_image"],
-        "measure": f"{scan_id}_volumes.tsv",
+        "register": told["files"]["affine_image"],
+        "measure": names.volumes_path(folders["measure"] / scan_id, scan_id).name,
     }
     return {step: read_json(sidecar(folders[step] / scan_id / name))["settings"] for step, name in files.items()}
 
@@ -207,7 +208,7 @@ def _settings_of(scan_id: str, folders: dict[str, Path]) -> dict[str, Any]:
 def _paths(register_dir: Path, scan_id: str, space: str) -> list[Path]:
     """The registered images of a scan that make its channels in `space`; raises `BadInput` where register did not write
     them."""
-    files = read_json(register_dir / scan_id / f"{scan_id}_qc.json")["files"]
+    files = names.read_verdict(register_dir / scan_id, scan_id)["files"]
     if any(name not in files for name in IMAGES[space]):
         raise BadInput(
             expected=f"scans in {space} space",
@@ -250,9 +251,9 @@ def _states(scans: pd.DataFrame, review_path: Path) -> pd.DataFrame:
     return told.rename(columns={"verdict": "status", "reasons": "reason"})
 
 
-def _rois(measure_dir: Path, scan_id: str) -> dict[str, Any]:
+def _rois(folders: dict[str, Path], scan_id: str) -> dict[str, Any]:
     """One row of roi_volumes.tsv."""
-    table = measure_dir / scan_id / f"{scan_id}_volumes.tsv"
+    table = names.volumes_path(folders["measure"] / scan_id, scan_id)
     frame, told = ROI.read(table), read_json(sidecar(table))
     facts = {"source": told["settings"].get("source", "registered"), "note": told.get("reason")}
     return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True)), **facts}

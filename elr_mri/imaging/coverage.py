@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from elr_mri.imaging.grids import Grid, through
-from elr_mri.imaging.template import Template, brain_grid
+from elr_mri.imaging.template import Template
 
 #: The template's brain is looked up at this spacing.
 SPACING_MM = 3.0
@@ -31,7 +31,7 @@ def coverage(
     matrix : (4, 4) template mm to native mm
     """
     filled = [filled_slices(volume, axis) for axis in range(3)]
-    grid = brain_grid(SPACING_MM)
+    grid = template.brain_grid(SPACING_MM)
     brain = grid.points()[:, template.mask_on(grid) > 0.5]
     seen = np.ones(brain.shape[1], dtype=bool)
     index = np.rint(through(np.linalg.inv(affine) @ matrix, brain)).astype(int)

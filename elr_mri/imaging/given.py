@@ -19,7 +19,7 @@ import pandas as pd
 
 from elr_mri.config import Measure
 from elr_mri.errors import BadInput
-from elr_mri.imaging import freesurfer
+from elr_mri.imaging import freesurfer, names
 from elr_mri.imaging.labels import ROI, TOTALS, VOLUMES, with_totals
 from elr_mri.imaging.matching import Match, match
 from elr_mri.provenance import digest_json, record
@@ -119,8 +119,8 @@ def read_given(scans: pd.DataFrame, settings: Measure) -> Given:
 def give_scan(given: Given, out_dir: Path, scan_id: str, settings: Measure) -> dict:
     """Write one scan's `<scan_id>_volumes.tsv` from its source; as `measure.measure_scan`, without a label map."""
     volumes, status, reason = given.of(scan_id)
-    table = out_dir / f"{scan_id}_volumes.tsv"
-    (out_dir / f"{scan_id}_dseg.nii.gz").unlink(missing_ok=True)  # of an earlier run by registration: other volumes
+    table = out_dir / names.given(scan_id)
+    names.forget_others(out_dir, scan_id, "")  # of an earlier run by registration: other volumes
     ROI.write(pd.DataFrame({"region": list(volumes), "volume_mm3": list(volumes.values())}), table)
     row = given.matches[scan_id].row
     # The folder is private to this machine; what was read from it is in the digest.

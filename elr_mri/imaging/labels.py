@@ -14,7 +14,9 @@ import nibabel as nib
 import numpy as np
 
 from elr_mri.errors import BadInput
+from elr_mri.imaging.grids import Grid, at, box
 from elr_mri.imaging.template import DATA
+from elr_mri.imaging.transforms import Warp, to_native, to_template
 from elr_mri.scans.schema import Column, Schema
 
 SHIPPED = DATA / "tpl-MNI152NLin2009aSym_atlas-medialtemporal_dseg.nii.gz"
@@ -27,16 +29,24 @@ TOTALS = {
     "hippocampus": ("hippocampus_left", "hippocampus_right"),
     "entorhinal": ("entorhinal_left", "entorhinal_right"),
 }
+#: What the box of all labels leaves around them, mm.
+MARGIN_MM = 4.0
 
 #: The regions of `roi_volumes.tsv`, in its order.
 VOLUMES = (*REGIONS, *TOTALS, "intracranial")
 
-#: One scan's volumes, mm³; blank where the source does not tell a region.
+#: One scan's volumes, mm³; blank where the source does not tell a region. After fusion also their uncertainty: the standard
+#: deviation of the volumes by each atlas alone, and the mean Dice overlap of each atlas's label with the fused one.
 ROI = Schema(
     name="volume",
-    version=2,
+    version=3,
     key=("region",),
-    columns=(Column("region", allowed=VOLUMES), Column("volume_mm3", "number", required=False, low=0)),
+    columns=(
+        Column("region", allowed=VOLUMES),
+        Column("volume_mm3", "number", required=False, low=0),
+        Column("sd_mm3", "number", required=False, low=0, may_lack=True),
+        Column("agreement", "number", required=False, low=0, high=1, may_lack=True),
+    ),
 )
 
 #: The volumes of all packed scans, mm³; `source` is `measure.source`, `note` why a volume is blank or to be looked at.
@@ -98,3 +108,39 @@ def read_labels(name: str = "shipped") -> Labels:
         )
     known = np.where(np.isin(volume, list(REGIONS.values())), volume, 0)
     return Labels(known.astype(np.uint8), np.asarray(image.affine))
+
+
+def native_labels(labels: Labels, native: Grid, matrix: np.ndarray, inverse: Warp) -> np.ndarray:
+    """The label map on a native grid, (X, Y, Z) uint8: at each voxel the region with the largest share, if above one
+    half."""
+    out = np.zeros(native.shape, dtype=np.uint8)
+    corner, cut = _native_box(labels, native, matrix)
+    if min(cut) <= 0:
+        return out
+    moved = native.affine.copy()
+    moved[:3, 3] += native.affine[:3, :3] @ corner
+    points = to_template(Grid(cut, moved).points(), matrix, inverse)
+    best = np.full(cut, 0.5, dtype=np.float32)
+    part = np.zeros(cut, dtype=np.uint8)
+    for region, number in REGIONS.items():
+        share = at(labels.share(region), labels.affine, points, mode="constant")
+        part[share >= best] = number
+        best = np.maximum(best, share)
+    out[tuple(slice(a, a + n) for a, n in zip(corner, cut, strict=True))] = part
+    return out
+
+
+def label_box(labels: Labels, spacing_mm: float, margin_mm: float = MARGIN_MM) -> Grid:
+    """The box of all labels with a margin, in template mm."""
+    index = np.argwhere(labels.volume)
+    ends = np.stack([index.min(axis=0), index.max(axis=0)]) @ labels.affine[:3, :3].T + labels.affine[:3, 3]
+    return box(tuple(ends.min(axis=0) - margin_mm), tuple(ends.max(axis=0) + margin_mm), spacing_mm)
+
+
+def _native_box(labels: Labels, native: Grid, matrix: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """First index and shape of the part of a native grid that can hold labels: their box carried over, 25 mm wider."""
+    around = label_box(labels, 5.0, margin_mm=25.0)
+    index = to_native(around.points(), np.linalg.inv(native.affine) @ matrix, None).reshape(3, -1)
+    low = np.clip(np.floor(index.min(axis=1)).astype(int), 0, native.shape)
+    high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 1, 0, native.shape)
+    return low, tuple(int(n) for n in high - low)

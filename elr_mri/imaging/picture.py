@@ -8,15 +8,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from elr_mri.imaging.grids import Grid, antialias, at, box
+from elr_mri.imaging.grids import Grid, antialias, at, box, through
 from elr_mri.imaging.template import Template
 from elr_mri.imaging.transforms import Warp, to_native
 from elr_mri.provenance import atomic
 
-#: Where the slices lie, RAS+ mm: sagittal x, coronal y, axial z; each meets the medial temporal lobe or the ventricles.
+#: Where the slices lie, MNI mm: sagittal x, coronal y, axial z; each meets the medial temporal lobe or the ventricles.
 PLANES_MM = ((0, (-26, 0, 26)), (1, (-60, -18, 14)), (2, (-22, 0, 24)))
 PIXEL_MM = 1.0
 PICTURE_BOX_MM = ((-84.0, -118.0, -76.0), (84.0, 86.0, 92.0))
+#: The middle of the brain, MNI mm: the slices of a template elsewhere lie where their points on its axes are carried to.
+MIDDLE_MM = (0.0, -18.0, 10.0)
 OUTLINE, TISSUE, QUIET = (255, 170, 40), (70, 200, 255), (150, 160, 170)
 #: Template intensity (white matter is about 0.9, grey about 0.65) whose contour is drawn.
 TISSUE_LEVEL = 0.78
@@ -46,7 +48,7 @@ def draw(
     """
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     rows = [
-        [_panel(plane, template, smooth, affine, matrix, used) for plane in _planes()]
+        [_panel(plane, template, smooth, affine, matrix, used) for plane in _planes(template)]
         for smooth, used in (
             (antialias(volume / level(volume, brain), spacing, PIXEL_MM), None),
             (antialias(brain, spacing, PIXEL_MM), warp),
@@ -80,13 +82,15 @@ def _write_words(picture: Image.Image, words: str, height: int) -> None:
             x += width
 
 
-def _planes() -> list[Grid]:
+def _planes(template: Template) -> list[Grid]:
     """The slices as grids one voxel thick."""
     planes = []
     for axis, places in PLANES_MM:
         for place in places:
-            low, high = (np.array(corner) for corner in PICTURE_BOX_MM)
-            low[axis] = high[axis] = place
+            point = np.array(MIDDLE_MM)
+            point[axis] = place
+            low, high = (np.array(corner) for corner in template.carried(PICTURE_BOX_MM))
+            low[axis] = high[axis] = through(template.from_mni, point[:, None])[axis, 0]
             planes.append(box(tuple(low), tuple(high), PIXEL_MM))
     return planes
 

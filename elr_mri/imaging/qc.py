@@ -31,7 +31,7 @@ from elr_mri.imaging.coverage import coverage
 from elr_mri.imaging.demons import jacobian, normalise_locally
 from elr_mri.imaging.grids import pull
 from elr_mri.imaging.picture import level
-from elr_mri.imaging.template import Template, brain_grid
+from elr_mri.imaging.template import Template
 from elr_mri.imaging.transforms import Warp
 
 QC_SPACING_MM = 3.0
@@ -96,7 +96,7 @@ def numbers(
         The native scan, its bare brain (white matter about 1) and brain mask; `affine` (4, 4) their voxels to RAS+ mm.
     matrix, warp : template to native
     """
-    grid = brain_grid(QC_SPACING_MM)
+    grid = template.brain_grid(QC_SPACING_MM)
     still = template.image_on(grid)
     inside = template.mask_on(grid) > 0.5
     moved, moved_mask = (pull(volume, affine, grid, matrix) for volume in (brain, mask.astype(np.float32)))

@@ -16,12 +16,12 @@ from scipy import ndimage
 
 from elr_mri.config import Register
 from elr_mri.imaging import batch as batches_
-from elr_mri.imaging import brain, picture, qc
+from elr_mri.imaging import brain, names, picture, qc
 from elr_mri.imaging.affine import polish, register_affine
 from elr_mri.imaging.demons import jacobian
-from elr_mri.imaging.grids import antialias, at, pull
+from elr_mri.imaging.grids import Grid, antialias, at, pull
 from elr_mri.imaging.packed import MAX_INTENSITY, MAX_LOG_JACOBIAN
-from elr_mri.imaging.template import Template, brain_grid, brain_template, head_template, study_grid
+from elr_mri.imaging.template import Template, brain_template, head_template
 from elr_mri.imaging.transforms import Warp, to_native, write_affine, write_warp
 from elr_mri.imaging.warp import deform, inverse
 from elr_mri.provenance import atomic, is_current, read_json, record, write_json
@@ -66,7 +66,8 @@ def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: st
     reason."""
     told = read_json(Path(convert_dir) / f"{scan_id}_convert.json")
     if told["status"] == "fail":
-        return _refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
+        template = brain_template(settings.template, settings.template_mask)
+        return _refuse(Path(out_dir), scan_id, template, f"not converted: {told['reason']}")
     image = Path(convert_dir) / f"{scan_id}_T1w.nii.gz"
     placed = {key: told[key] for key in ("space", "native_per_space_volume", "native_note") if key in told}
     return register_scan(image, out_dir, scan_id, settings, sha256=told["sha256"], placed=placed)
@@ -96,25 +97,26 @@ def register_scan(
     Returns
     -------
     dict
-        As written to `<scan_id>_qc.json`: scan_id, status, reason, reasons, numbers, files.
+        As written to `<scan_id>_space-<template>_qc.json`: scan_id, status, reason, reasons, numbers, files.
     """
     out_dir = Path(out_dir)
-    files = outputs(scan_id, settings)
+    template = brain_template(settings.template, settings.template_mask)
+    files = names.registered(scan_id, template.id, warped=settings.write_warped)
+    names.forget_others(out_dir, scan_id, template.id)
     provenance = {
         "step": "register",
         "version": VERSION,
-        "inputs": {"T1w": sha256} | (placed or {}),
+        "inputs": {"T1w": sha256, "template": template.digest} | (placed or {}),
         "settings": settings,
     }
     if (out_dir / files["qc"]).exists() and is_current(out_dir / files["affine_image"], **provenance):
         return read_json(out_dir / files["qc"])
     image = nib.load(image_path)
-    template = brain_template(settings.template)
     try:
         volume = np.asarray(image.dataobj, dtype=np.float32)
         found = (place if placed else align)(volume, np.asarray(image.affine), template, settings)
     except (NoBrain, np.linalg.LinAlgError) as problem:
-        return _refuse(out_dir, scan_id, str(problem))
+        return _refuse(out_dir, scan_id, template, str(problem))
     numbers = qc.numbers(template, volume, found.brain, found.mask, found.affine, found.matrix, found.warp)
     status, reasons = qc.verdict(numbers)
     if placed and placed["native_per_space_volume"] is None:
@@ -128,10 +130,11 @@ def register_scan(
         "numbers": {name: round(value, 4) for name, value in numbers.items()},
         "template": template.id,
         "template_source": settings.template,
+        "template_mask": settings.template_mask,
         "files": files,
         **(placed or {}),
     }
-    _write(out_dir, files, found, settings)
+    _write(out_dir, files, found, template, settings)
     picture.draw(
         out_dir / files["picture"],
         template,
@@ -161,7 +164,7 @@ def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
     volume : (X, Y, Z) float32, native RAS+, any units; `affine` (4, 4) its voxels to RAS+ mm.
     """
     volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
-    grid = brain_grid(settings.affine_spacing_mm)
+    grid = template.brain_grid(settings.affine_spacing_mm)
     still = template.image_on(grid)
     mask = brain.bare_brain(volume, affine)
     if mask is None:
@@ -181,15 +184,15 @@ def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
 
 
 def place(volume: np.ndarray, affine: np.ndarray, template: Template, settings: Register) -> Registered:
-    """`align` for a scan that already lies in MNI space: the affine is the identity, and its bias field is gone.
+    """`align` for a scan that already lies in MNI space: the affine is the template's to MNI, and its bias field is gone.
 
     The MNI152 templates share one space in mm; the head template's Colin27 was laid there too.
     """
     volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
-    matrix = np.eye(4)
+    matrix = np.linalg.inv(template.from_mni)
     mask = brain.bare_brain(volume, affine)
     if mask is None:
-        mask = brain.extract(head_template(), volume, affine, matrix)
+        mask = brain.extract(head_template(), volume, affine, np.eye(4))
     if mask.sum() * abs(np.linalg.det(affine[:3, :3])) < 2e5:
         raise NoBrain("no brain found: the scan does not lie where its space says")
     mask &= _near_brain(template, volume.shape, affine, matrix)
@@ -211,7 +214,7 @@ def _near_brain(template: Template, shape: tuple[int, ...], affine: np.ndarray, 
 
     What a brain mask holds beyond (bits of neck or orbit, an over-generous mask of others) is not brain.
     """
-    grid = brain_grid(4.0)
+    grid = template.brain_grid(4.0)
     inside = template.mask_on(grid) > 0.5
     near = ndimage.distance_transform_edt(~inside, sampling=grid.spacing_mm) < NEAR_MM
     step = np.linalg.inv(grid.affine) @ np.linalg.inv(matrix) @ affine
@@ -223,7 +226,7 @@ def _near_brain(template: Template, shape: tuple[int, ...], affine: np.ndarray, 
 def white_level(template: Template, brain_volume: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
     """Median intensity where the template is brightest (its top fifth: deep white matter); atrophy and CSF do not move
     it."""
-    grid = brain_grid(4.0)
+    grid = template.brain_grid(4.0)
     still = template.image_on(grid)
     inside = template.mask_on(grid) > 0.5
     moved = pull(brain_volume, affine, grid, matrix)
@@ -231,57 +234,38 @@ def white_level(template: Template, brain_volume: np.ndarray, affine: np.ndarray
     return max(float(np.median(moved[white])), 1e-6) if white.any() else 1.0
 
 
-def outputs(scan_id: str, settings: Register) -> dict[str, str]:
-    """Names of the files of one registered scan."""
-    name = brain_template(settings.template).id
-    files = {
-        "affine_image": f"{scan_id}_space-{name}_T1w.nii.gz",
-        "mask": f"{scan_id}_desc-brain_mask.nii.gz",
-        "affine": f"{scan_id}_from-T1w_to-{name}_affine.mat",
-        "warp": f"{scan_id}_from-T1w_to-{name}_warp.nii.gz",
-        "inverse_warp": f"{scan_id}_from-{name}_to-T1w_warp.nii.gz",
-        "qc": f"{scan_id}_qc.json",
-        "picture": f"{scan_id}_qc.png",
-    }
-    if settings.write_warped:
-        files["warped_image"] = f"{scan_id}_space-{name}_desc-warped_T1w.nii.gz"
-        files["log_jacobian"] = f"{scan_id}_space-{name}_desc-warped_logjacobian.nii.gz"
-    return files
-
-
-def _write(out_dir: Path, files: dict[str, str], found: Registered, settings: Register) -> None:
+def _write(out_dir: Path, files: dict[str, str], found: Registered, template: Template, settings: Register) -> None:
     """Write images and transforms of a registered scan."""
-    grid = study_grid(settings.spacing_mm)
+    grid = template.study_grid(settings.spacing_mm)
     _save(out_dir / files["mask"], found.mask.astype(np.uint8), found.affine)
     write_affine(out_dir / files["affine"], found.matrix)
     write_warp(out_dir / files["warp"], found.warp)
     write_warp(out_dir / files["inverse_warp"], inverse(found.warp))
     _save(out_dir / files["affine_image"], pull(found.brain, found.affine, grid, found.matrix), grid.affine)
     if settings.write_warped:
-        _save(out_dir / files["warped_image"], warped(found, settings), grid.affine)
+        _save(out_dir / files["warped_image"], warped(found, grid), grid.affine)
         _save(
             out_dir / files["log_jacobian"],
-            log_jacobian(found.warp, brain_template(settings.template), settings),
+            log_jacobian(found.warp, template, grid),
             grid.affine,
         )
 
 
-def warped(found: Registered, settings: Register) -> np.ndarray:
-    """The brain on the study grid through warp and affine, in one interpolation; (X, Y, Z) float32."""
-    grid = study_grid(settings.spacing_mm)
+def warped(found: Registered, grid: Grid) -> np.ndarray:
+    """The brain on a grid of template space through warp and affine, in one interpolation; (X, Y, Z) float32."""
     spacing = np.sqrt((found.affine[:3, :3] ** 2).sum(axis=0))
-    smooth = antialias(found.brain, spacing, settings.spacing_mm)
+    smooth = antialias(found.brain, spacing, float(grid.spacing_mm.mean()))
     return at(smooth, found.affine, to_native(grid.points(), found.matrix, found.warp), mode="constant")
 
 
-def log_jacobian(warp: Warp, template: Template, settings: Register) -> np.ndarray:
-    """Natural logarithm of the warp's local volume ratio on the study grid, (X, Y, Z) float32; 0 outside the brain.
+def log_jacobian(warp: Warp, template: Template, grid: Grid) -> np.ndarray:
+    """Natural logarithm of the warp's local volume ratio on a grid of template space, (X, Y, Z) float32; 0 outside the brain.
 
     Positive where the scan's tissue is larger than the template's, given the same head size: the affine's ratio, one
     number per scan, is left out, as `measure` divides by an intracranial volume that follows the affine. Clipped at ±
     `MAX_LOG_JACOBIAN`, folds at its lower end. Taken on the warp's own grid, where the field is not interpolated.
     """
-    grid, ends = study_grid(settings.spacing_mm), np.exp([-MAX_LOG_JACOBIAN, MAX_LOG_JACOBIAN])
+    ends = np.exp([-MAX_LOG_JACOBIAN, MAX_LOG_JACOBIAN])
     ratio = np.log(np.clip(jacobian(warp.voxels()), *ends)).astype(np.float32)
     return np.where(template.mask_on(grid) > 0.5, at(ratio, warp.grid.affine, grid.points()), np.float32(0))
 
@@ -293,8 +277,10 @@ def _save(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
         nib.save(image, draft)
 
 
-def _refuse(out_dir: Path, scan_id: str, reason: str) -> dict:
+def _refuse(out_dir: Path, scan_id: str, template: Template, reason: str) -> dict:
     """Write and return the verdict of a scan that could not be registered at all."""
     told = {"scan_id": scan_id, "status": "fail", "reason": reason, "reasons": [reason], "numbers": {}}
-    write_json(out_dir / f"{scan_id}_qc.json", told)
+    told["template"] = template.id
+    names.forget_others(out_dir, scan_id, template.id)
+    write_json(out_dir / names.registered(scan_id, template.id)["qc"], told)
     return told

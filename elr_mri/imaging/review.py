@@ -21,7 +21,7 @@ import pandas as pd
 from elr_mri import pages
 from elr_mri.config import Review
 from elr_mri.errors import BadInput
-from elr_mri.imaging import picture
+from elr_mri.imaging import names, picture
 from elr_mri.imaging.batch import STATES
 from elr_mri.imaging.qc import LIMITS, outside, slack
 from elr_mri.provenance import digest_file, read_json, record, write_text
@@ -86,7 +86,7 @@ def machine(scan_id: str, convert_dir: Path, register_dir: Path) -> dict[str, An
     """What the steps found about a scan: the columns of `REVIEW`, `numbers`, and `files` (none: not registered)."""
     told, step = _told(convert_dir / scan_id / f"{scan_id}_convert.json", "convert"), "convert"
     if told["status"] != "fail":
-        told, step = _told(register_dir / scan_id / f"{scan_id}_qc.json", "register"), "register"
+        told, step = names.read_verdict(register_dir / scan_id, scan_id), "register"
     return {
         "scan_id": scan_id,
         "verdict": told["status"],

@@ -16,7 +16,7 @@ import numpy as np
 from elr_mri.config import Register
 from elr_mri.imaging.demons import demons, invert
 from elr_mri.imaging.grids import Grid, box, pull
-from elr_mri.imaging.template import Template, brain_grid
+from elr_mri.imaging.template import Corners, Template
 from elr_mri.imaging.transforms import Warp, read_warp
 
 #: The box around both medial temporal lobes, MNI mm, and how wide the detail fades out inside its faces.
@@ -42,7 +42,7 @@ def deform(template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np
     brain : (X, Y, Z) float32, native, brain-extracted; `affine` (4, 4) its voxels to RAS+ mm.
     """
     if settings.warp == "none":
-        grid = brain_grid(FIELD_SPACING_MM)
+        grid = template.brain_grid(FIELD_SPACING_MM)
         warp = Warp(grid, np.zeros((3, *grid.shape), dtype=np.float32))
     elif settings.warp == "syn":
         warp = _syn(template, brain, affine, matrix, settings)
@@ -52,17 +52,18 @@ def deform(template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np
             brain,
             affine,
             matrix,
-            brain_grid,
+            template.brain_grid,
             spacing_mm=settings.syn_spacing_mm,
             iterations=settings.syn_iterations,
         )
-    kept = warp.onto(brain_grid(min(settings.syn_spacing_mm, FIELD_SPACING_MM)))
+    kept = warp.onto(template.brain_grid(min(settings.syn_spacing_mm, FIELD_SPACING_MM)))
     if settings.detail_iterations == 0:
         return kept
-    grid = box(*DETAIL_BOX_MM, settings.detail_spacing_mm)
+    corners = template.carried(DETAIL_BOX_MM)
+    grid = box(*corners, settings.detail_spacing_mm)
     detail = _level(template, brain, affine, matrix, warp.onto(grid), settings.detail_iterations, DETAIL_SIGMAS)
     points = kept.grid.points()
-    share = _fade(points)
+    share = _fade(points, corners)
     return Warp(kept.grid, share * detail.displacement(points) + (1 - share) * kept.field)
 
 
@@ -107,10 +108,10 @@ def _level(
     return Warp(start.grid, found * np.float32(start.grid.spacing_mm.mean()))
 
 
-def _fade(points: np.ndarray) -> np.ndarray:
-    """1 in the middle of the detail box, 0 on its faces and outside, linear over `FADE_MM` between; (X, Y, Z)
+def _fade(points: np.ndarray, corners: Corners) -> np.ndarray:
+    """1 in the middle of the detail box `corners`, 0 on its faces and outside, linear over `FADE_MM` between; (X, Y, Z)
     float32."""
-    low, high = (np.asarray(corner, dtype=np.float32)[:, None, None, None] for corner in DETAIL_BOX_MM)
+    low, high = (np.asarray(corner, dtype=np.float32)[:, None, None, None] for corner in corners)
     inside = np.minimum(points - low, high - points).min(axis=0)
     return np.clip(inside / np.float32(FADE_MM), 0, 1)
 
@@ -126,7 +127,7 @@ def _syn(template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np.n
 
     from elr_mri.imaging.bias import to_ants
 
-    grid = brain_grid(settings.syn_spacing_mm)
+    grid = template.brain_grid(settings.syn_spacing_mm)
     fixed, moving = (to_ants(volume, grid) for volume in (template.image_on(grid), pull(brain, affine, grid, matrix)))
     with tempfile.TemporaryDirectory() as scratch:
         ants.registration(

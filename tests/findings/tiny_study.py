@@ -131,8 +131,8 @@ def add_pictures(study: Study) -> None:
         )
     for scan_id in study.scans["scan_id"][:6]:
         (root / "register" / scan_id).mkdir(parents=True)
-        Figure(figsize=(1.5, 0.5)).savefig(root / "register" / scan_id / f"{scan_id}_qc.png")
-        (root / "register" / scan_id / f"{scan_id}_qc.json").write_text(
+        Figure(figsize=(1.5, 0.5)).savefig(root / "register" / scan_id / f"{scan_id}_space-T_qc.png")
+        (root / "register" / scan_id / f"{scan_id}_space-T_qc.json").write_text(
             json.dumps({"numbers": {"local_correlation": 0.7}})
         )
     excluded = {

@@ -106,11 +106,11 @@ def write_study(folder, states, *, changed=(), warped=False):
         for step, name in (
             ("convert", f"{scan_id}_T1w.nii.gz"),
             ("register", files["affine_image"]),
-            ("measure", f"{scan_id}_volumes.tsv"),
+            ("measure", f"{scan_id}_tpl-T_volumes.tsv"),
         ):
             (folder / step / scan_id / f"{name}.json").write_text(json.dumps({"settings": {"of": step}}))
         table = pd.DataFrame({"region": VOLUMES, "volume_mm3": np.arange(len(VOLUMES)) + 1000.0})
-        table.to_csv(folder / "measure" / scan_id / f"{scan_id}_volumes.tsv", sep="\t", index=False)
+        table.to_csv(folder / "measure" / scan_id / f"{scan_id}_tpl-T_volumes.tsv", sep="\t", index=False)
     optional = (
         "sex",
         "image_uid",

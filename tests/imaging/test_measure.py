@@ -28,7 +28,7 @@ def test_an_affine_scales_every_volume_by_its_determinant():
     one, other = region_volumes(LABELS, np.eye(4), STILL), region_volumes(LABELS, matrix, STILL)
     for region in REGIONS:
         assert other[region] / one[region] == pytest.approx(1.1 * 0.9 * 1.2)
-    assert intracranial(MNI, matrix) == pytest.approx(brain_template(MNI).mask.sum() * 1.1 * 0.9 * 1.2)
+    assert intracranial(brain_template(MNI), matrix) == pytest.approx(brain_template(MNI).mask.sum() * 1.1 * 0.9 * 1.2)
 
 
 def test_native_labels_of_the_identity_are_the_labels():
@@ -52,9 +52,9 @@ def test_both_ways_of_measuring_agree_and_shrinkage_is_seen(study, tmp_path):
         told[scan_id] = measure_scan(folder / "register" / scan_id, tmp_path / scan_id, scan_id, Measure())[
             "volumes_mm3"
         ]
-        frame = ROI.read(tmp_path / scan_id / f"{scan_id}_volumes.tsv")
+        frame = ROI.read(tmp_path / scan_id / f"{scan_id}_tpl-{MNI}_volumes.tsv")
         assert dict(zip(frame["region"], frame["volume_mm3"], strict=True)) == pytest.approx(told[scan_id], abs=0.01)
-        native = nib.load(tmp_path / scan_id / f"{scan_id}_dseg.nii.gz")
+        native = nib.load(tmp_path / scan_id / f"{scan_id}_tpl-{MNI}_dseg.nii.gz")
         counted = (np.asarray(native.dataobj) == 1).sum() * head.grid.voxel_mm3
         assert counted == pytest.approx(told[scan_id]["hippocampus_left"], rel=0.08)
     plain, shrunk = told["sub-plain_ses-M000"], told["sub-shrunk_ses-M000"]

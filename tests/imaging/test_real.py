@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from elr_mri.config import Convert, Measure, Register
+from elr_mri.imaging import names
 from elr_mri.imaging.convert import convert_scan
 from elr_mri.imaging.measure import measure_scan
 from elr_mri.imaging.qc import dice
@@ -21,7 +22,11 @@ def go(source, folder):
     scan_id = "sub-x_ses-M000"
     convert_scan(str(source), folder / "c", scan_id, Convert())
     told = register_converted(folder / "c", folder / "r", scan_id, Register())
-    return told, measure_scan(folder / "r", folder / "m", scan_id, Measure()), folder / "m" / f"{scan_id}_dseg.nii.gz"
+    return (
+        told,
+        measure_scan(folder / "r", folder / "m", scan_id, Measure()),
+        folder / "m" / names.measured(scan_id, told["template"])["labels"],
+    )
 
 
 @pytest.mark.parametrize("name", ["1000", "1006", "1010", "1036", "1116", "1122"])

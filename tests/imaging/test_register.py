@@ -11,7 +11,7 @@ from elr_mri.imaging import register
 from elr_mri.imaging.affine import similarity
 from elr_mri.imaging.convert import convert
 from elr_mri.imaging.grids import at, box
-from elr_mri.imaging.template import MNI, brain_template, head_template
+from elr_mri.imaging.template import MNI, brain_template, head_template, study_grid
 from elr_mri.imaging.transforms import Warp, read_affine, read_warp, to_native
 from elr_mri.scans.table import SCANS
 
@@ -75,7 +75,7 @@ def test_outputs(study):
     image = volume(study, PLAIN)
     assert np.allclose(image.header.get_zooms(), 3.0) and nib.aff2axcodes(image.affine) == ("R", "A", "S")
     values = image.get_fdata()
-    white = brain_template(MNI).image_on(register.study_grid(3.0)) > 0.92
+    white = brain_template(MNI).image_on(study_grid(3.0)) > 0.92
     assert 0.9 < np.median(values[white]) < 1.1 and values.min() == 0 and values.max() <= register.MAX_INTENSITY
 
 
@@ -136,7 +136,7 @@ def test_syn_of_ants_is_the_other_engine(study, tmp_path):
     folder = tmp_path / "register" / PLAIN
     assert told["status"] == "pass" and told["numbers"]["correlation_warped"] > told["numbers"]["correlation_affine"]
     warped = nib.load(folder / told["files"]["warped_image"]).get_fdata()
-    grid = register.study_grid(3.0)
+    grid = study_grid(3.0)
     inside = brain_template(MNI).mask_on(grid) > 0.5
     still = brain_template(MNI).image_on(grid)
     affine = nib.load(folder / told["files"]["affine_image"]).get_fdata()

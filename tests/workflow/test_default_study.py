@@ -12,6 +12,8 @@ from studies import DEFAULT, ROOT, changed, run, truth
 
 from elr_mri.findings.bootstrap import draw_scores, interval
 from elr_mri.findings.metrics import METRICS, score
+from elr_mri.imaging import names
+from elr_mri.imaging.template import MNI
 from elr_mri.phantom import heads
 from elr_mri.scans.table import CLASSES
 
@@ -115,7 +117,7 @@ def test_a_study_of_six_real_brains_runs_through_and_finds_their_hippocampi(tmp_
         manual = nib.as_closest_canonical(
             nib.load(next((results / "phantom" / "truth" / "labels").glob(f"*{scan.subject}_M{scan.months:03d}_*")))
         )
-        ours = nib.load(results / "imaging" / "measure" / scan.scan_id / f"{scan.scan_id}_dseg.nii.gz")
+        ours = nib.load(results / "imaging" / "measure" / scan.scan_id / names.measured(scan.scan_id, MNI)["labels"])
         for number, theirs in ((1, 48), (2, 47)):
             a, b = np.asarray(ours.dataobj) == number, np.asarray(manual.dataobj) == theirs
             overlaps.append(2 * (a & b).sum() / (a.sum() + b.sum()))

@@ -61,10 +61,31 @@ rule register:
         " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
 
 
+rule atlases:
+    output:
+        IMAGING / "atlases" / "atlases.json",
+    params:
+        config=section("atlases"),
+        registering=section("register"),
+        found=tree_stamp((config.get("atlases") or {}).get("path") or "."),
+        version=VERSIONS["atlases"],
+    resources:
+        mem_mb=MEMORY_MB["register"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "atlases.log",
+    shell:
+        STEP + "atlases --config {params.config:q} --registering {params.registering:q}"
+        " --output \"$(dirname {output:q})\"" + LOGGED
+
+
+FUSED = (config.get("measure") or {}).get("source") == "fusion"
+
+
 rule measure:
     input:
         scans=ancient(SCANS / "ingest" / "scans.tsv"),
         registered=IMAGING / "register" / "batches" / "{batch}.tsv",
+        atlases=IMAGING / "atlases" / "atlases.json" if FUSED else [],
     output:
         IMAGING / "measure" / "batches" / "{batch}.tsv",
     params:
@@ -73,6 +94,7 @@ rule measure:
         n_batches=N_BATCHES,
         registered=IMAGING / "register",
         folder=IMAGING / "measure",
+        voters=["--converted", IMAGING / "convert", "--atlases", IMAGING / "atlases"] if FUSED else [],
         version=VERSIONS["measure"],
     resources:
         mem_mb=MEMORY_MB["measure"],
@@ -80,7 +102,7 @@ rule measure:
     log: RESULTS / "logs" / "measure" / "{batch}.log",
     shell:
         STEP + "measure --scans {input.scans:q} --registered {params.registered:q} --batch {wildcards.batch}"
-        " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
+        " --batches {params.n_batches} --config {params.config:q} {params.voters:q} --output {params.folder:q}" + LOGGED
 
 
 rule review:
