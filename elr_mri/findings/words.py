@@ -86,6 +86,7 @@ def _who(some: pd.DataFrame, among: pd.DataFrame) -> str:
 
 _SOURCES = {
     "registered": "The volumes are measured by this pipeline: the template's regions carried into each scan by registration.",
+    "fusion": "The volumes are measured by this pipeline: manual labels of other people’s scans, fused on each scan.",
     "freesurfer": "The volumes are FreeSurfer's, read from its output, not measured by this pipeline.",
     "synthseg": "The volumes are SynthSeg's, read from its output, not measured by this pipeline.",
     "cohort": "The volumes are those of the cohorts' own tables, not measured by this pipeline.",

@@ -85,11 +85,11 @@ def write_study(folder, states, *, changed=(), warped=False):
         (folder / "convert" / scan_id / f"{scan_id}_convert.json").write_text(json.dumps(converted))
         if state == "unread":
             continue
-        qc = folder / "register" / scan_id / f"{scan_id}_qc.json"
+        qc = folder / "register" / scan_id / f"{scan_id}_space-T_qc.json"
         if state == "brainless":
-            qc.write_text(json.dumps({"status": "fail", "reason": "no brain found", "numbers": {}}))
+            qc.write_text(json.dumps({"status": "fail", "reason": "no brain found", "numbers": {}, "template": "T"}))
             continue
-        files = {"affine_image": f"{scan_id}_space-T_T1w.nii.gz", "picture": f"{scan_id}_qc.png"}
+        files = {"affine_image": f"{scan_id}_space-T_T1w.nii.gz", "picture": f"{scan_id}_space-T_qc.png"}
         numbers = {"mask_dice": {"pass": 0.95, "review": 0.85, "fail": 0.5}[state]}
         if warped:
             files |= {name: f"{scan_id}_{name}.nii.gz" for name in ("warped_image", "log_jacobian")}

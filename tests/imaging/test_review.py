@@ -11,11 +11,13 @@ from test_cache import STATES, write_study
 
 from elr_mri.config import Measure, Pack, Review
 from elr_mri.errors import BadInput
+from elr_mri.imaging import names
 from elr_mri.imaging.cache import Cache, pack
 from elr_mri.imaging.measure import measure_scan
 from elr_mri.imaging.picture import SHEET_PIXELS
 from elr_mri.imaging.qc import LIMITS
 from elr_mri.imaging.review import REVIEW, review
+from elr_mri.imaging.template import MNI
 from elr_mri.provenance import read_json, sidecar
 
 PASSED, FAILED, LOOKED_AT, UNREAD = STATES
@@ -123,7 +125,7 @@ def test_pack_refuses_a_review_of_other_scans(tmp_path):
 
 def test_an_unregistered_batch_is_told(tmp_path):
     write_study(tmp_path, STATES)
-    (tmp_path / "register" / PASSED / f"{PASSED}_qc.json").unlink()
+    (tmp_path / "register" / PASSED / f"{PASSED}_space-T_qc.json").unlink()
     with pytest.raises(BadInput, match="elr-mri register"):
         go(tmp_path)
 
@@ -134,7 +136,7 @@ def cards(page):
 
 def test_the_page_shows_the_worst_first_with_lazy_relative_pictures(tmp_path):
     write_study(tmp_path, STATES | {"sub-f_ses-M000": "pass"})
-    qc = tmp_path / "register" / "sub-f_ses-M000" / "sub-f_ses-M000_qc.json"
+    qc = tmp_path / "register" / "sub-f_ses-M000" / "sub-f_ses-M000_space-T_qc.json"
     told = read_json(qc)
     qc.write_text(json.dumps(told | {"numbers": told["numbers"] | {"mask_dice": 0.901}}))
     go(tmp_path, (LOOKED_AT, "pass", "<b>fine</b>"))
@@ -142,7 +144,9 @@ def test_the_page_shows_the_worst_first_with_lazy_relative_pictures(tmp_path):
     assert [scan_id for _, _, scan_id in cards(page)][:3] == [UNREAD, FAILED, LOOKED_AT]
     assert [scan_id for _, _, scan_id in cards(page)][3:] == ["sub-f_ses-M000", PASSED]  # nearer its limit first
     assert "<b>fine</b>" not in page and "&lt;b&gt;fine" in page and page.count("decided by a person</span>") == 1
-    assert "http" not in page and 'src="../register/sub-a_ses-M000/sub-a_ses-M000_qc.png" loading="lazy"' in page
+    assert (
+        "http" not in page and 'src="../register/sub-a_ses-M000/sub-a_ses-M000_space-T_qc.png" loading="lazy"' in page
+    )
     assert page.count("<img") == 4 and page.count("No picture") == 1
     assert re.search(r'class="out-fail"><dt>mask_dice</dt> <dd data-n="mask_dice">0.5<', page)
 
@@ -171,11 +175,13 @@ def test_a_scan_that_failed_quality_control_is_measured(study, tmp_path):
     copied.mkdir()
     for path in (folder / "register" / scan_id).iterdir():
         (copied / path.name).write_bytes(path.read_bytes())
-    (copied / f"{scan_id}_qc.json").write_text(json.dumps(told[scan_id] | {"status": "fail", "reason": "tilted"}))
+    (copied / told[scan_id]["files"]["qc"]).write_text(
+        json.dumps(told[scan_id] | {"status": "fail", "reason": "tilted"})
+    )
     measured = measure_scan(copied, tmp_path / "measure", scan_id, Measure())
     assert measured["status"] == "fail" and measured["reason"] == "tilted"
     assert measured["volumes_mm3"]["hippocampus_left"] > 1000
-    assert (tmp_path / "measure" / f"{scan_id}_volumes.tsv").is_file()
+    assert (tmp_path / "measure" / names.measured(scan_id, MNI)["volumes"]).is_file()
 
 
 def test_the_picture_has_the_size_that_the_page_reserves(study):

@@ -61,24 +61,24 @@ rule register:
         " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
 
 
+FUSED = (config.get("measure") or {}).get("source") == "fusion"
+
+
 rule atlases:
     output:
         IMAGING / "atlases" / "atlases.json",
     params:
         config=section("atlases"),
         registering=section("register"),
-        found=tree_stamp((config.get("atlases") or {}).get("path") or "."),
+        found=tree_stamp(config["atlases"]["path"]) if FUSED else [],
         version=VERSIONS["atlases"],
     resources:
-        mem_mb=MEMORY_MB["register"],
+        mem_mb=MEMORY_MB["atlases"],
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "atlases.log",
     shell:
         STEP + "atlases --config {params.config:q} --registering {params.registering:q}"
         " --output \"$(dirname {output:q})\"" + LOGGED
-
-
-FUSED = (config.get("measure") or {}).get("source") == "fusion"
 
 
 rule measure:
