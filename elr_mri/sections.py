@@ -125,7 +125,8 @@ class Register(Section):
 
     Spacings in mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
     `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
-    our demons (fast, the same on every machine) or SyN of ANTs. `write_syn` also writes the deformed scan.
+    our demons (fast, the same on every machine) or SyN of ANTs. `write_syn` also writes the deformed scan. `longitudinal`
+    registers the visits of a subject through a template of their own.
     """
 
     template: str = "MNI152NLin2009aSym"
@@ -139,6 +140,7 @@ class Register(Section):
     detail_spacing_mm: Positive = 1.5
     detail_iterations: Annotated[int, Field(ge=0)] = 20
     write_syn: bool = False
+    longitudinal: bool = False
 
 
 class Measure(Section):

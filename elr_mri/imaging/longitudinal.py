@@ -1,190 +1,123 @@
-"""The visits of one subject through a template of their own, so that what differs between them is the subject.
+"""Register the visits of a subject together: `register.longitudinal`.
 
-Registered one by one, the visits of a subject differ by the error of every registration; registered to one of them,
-by the smoothing that all the others went through and it did not. So every visit is treated alike: all are moved to the
-space halfway between them, their mean there (the median from three on) is the within-subject template, which alone is
-registered to the brain template, and what is left of a visit's difference from the mean is a small deformation.
-
-Reuter, Fischl. Avoiding asymmetry-induced bias in longitudinal image processing. NeuroImage 57, 2011.
-Reuter, Schmansky, Rosas, Fischl. Within-subject template estimation for unbiased longitudinal image analysis.
-NeuroImage 61, 2012: sections 2.2 and 2.3.
+Every visit is first registered by itself, so that one that fails spoils no template; two or more that did not fail
+share a within-subject template (`within_subject`). The files of a visit are the same either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-from scipy import linalg
-from scipy.spatial.transform import Rotation
+import pandas as pd
 
 from elr_mri.config import Register
-from elr_mri.imaging.affine import polish, refine, similarity
-from elr_mri.imaging.demons import normalise_locally
-from elr_mri.imaging.grids import Grid, box, pull, regrid, through
-from elr_mri.imaging.template import Template, brain_grid
-from elr_mri.imaging.transforms import Warp
-from elr_mri.imaging.warp import deform
-
-#: Rounds of "mean, then every visit to the mean": spacing and half-width of the normalising cube (mm), iterations.
-ROUNDS = ((4.0, 16.0, 6), (3.0, 12.0, 6), (2.0, 8.0, 5), (2.0, 8.0, 4))
-
-#: The within-subject template is not made finer than this, and reaches this far beyond the brains, mm.
-FINEST_MM, MARGIN_MM = 1.0, 8.0
-CLOSENESS_SPACING_MM = 3.0
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A visit by itself: `brain` (X, Y, Z) float32, native, bias-corrected, white matter 1; its voxels to RAS+ mm
-    (4, 4); the brain template's mm to native mm (4, 4) as found without the other visits."""
-
-    brain: np.ndarray
-    affine: np.ndarray
-    matrix: np.ndarray
+from elr_mri.imaging import qc
+from elr_mri.imaging.register import (
+    NoBrain,
+    Registered,
+    align_file,
+    kept_verdict,
+    numbers_of,
+    origin,
+    publish,
+    refuse,
+    register_converted,
+)
+from elr_mri.imaging.template import brain_template
+from elr_mri.imaging.within_subject import Visit, share_template
+from elr_mri.provenance import read_json
 
 
-@dataclass(frozen=True)
-class Shared:
-    """A visit through the within-subject template: `matrix` (4, 4) and `warp` from the brain template to native mm;
-    `pose` (4, 4) from the within-subject template's mm to native mm; `correlation` with the within-subject template."""
+def by_subject(
+    scans: pd.DataFrame, convert_dir: Path, out_dir: Path, settings: Register
+) -> Callable[[pd.Series], dict]:
+    """The step of a batch for one row of `scans`: a subject's first visit brings the others."""
+    done: dict[str, dict] = {}
 
-    matrix: np.ndarray
-    warp: Warp
-    pose: np.ndarray
-    correlation: float
+    def one(row: pd.Series) -> dict:
+        if row.scan_id not in done:
+            own = scans[(scans["cohort"] == row.cohort) & (scans["subject_id"] == row.subject_id)]
+            done.update(register_visits(convert_dir, out_dir, list(own["scan_id"]), settings))
+        return done[row.scan_id]
 
-
-@dataclass(frozen=True)
-class Mean:
-    """The mean of several visits as a template: made anew on every grid, so that each visit is interpolated once."""
-
-    visits: Sequence[Visit]
-    matrices: Sequence[np.ndarray]
-
-    def image_on(self, grid: Grid) -> np.ndarray:
-        """The mean of two visits, the median of more, (X, Y, Z) float32."""
-        there = np.stack([pull(v.brain, v.affine, grid, m) for v, m in zip(self.visits, self.matrices, strict=True)])
-        return there.mean(axis=0) if len(there) == 2 else np.median(there, axis=0)
+    return one
 
 
-def share_template(visits: Sequence[Visit], template: Template, settings: Register) -> list[Shared]:
-    """Register two or more visits of one subject to the brain template through their own.
+def register_visits(
+    convert_dir: Path | str, out_dir: Path | str, scan_ids: Sequence[str], settings: Register
+) -> dict[str, dict]:
+    """Register all visits of one subject; their verdicts by scan.
 
-    Only rigid motion and the small deformation differ between visits. A scale per visit would follow the scanner's
-    drift, but also take a share of the atrophy, because the brain alone is seen and it shrinks.
+    A visit that was not converted, or already lies in MNI space, goes its own way. Whatever the others become stands
+    for all of them: with a visit more, all are registered anew.
     """
-    poses = halfway(visits)
-    grid = _around(visits, poses)
-    poses = align_visits(visits, poses, grid)
-    mean = Mean(visits, poses)
-    image = mean.image_on(grid)
-    affine = _affine(visits, poses, image, grid, template, settings)
-    common = deform(template, image, grid.affine, affine, settings)
-    matrices = [pose @ affine for pose in poses]
-    own = deformations(visits, matrices, settings)
-    return [
-        Shared(matrix, followed_by(common, warp), pose, near)
-        for matrix, warp, pose, near in zip(matrices, own, poses, _closeness(mean, grid), strict=True)
-    ]
+    convert_dir, out_dir = Path(convert_dir), Path(out_dir)
+    told = {scan_id: read_json(convert_dir / scan_id / f"{scan_id}_convert.json") for scan_id in scan_ids}
+    native = {scan_id: t["sha256"] for scan_id, t in told.items() if t["status"] != "fail" and "space" not in t}
+    if len(native) < 2:
+        native = {}
+    verdicts = {
+        scan_id: register_converted(convert_dir / scan_id, out_dir / scan_id, scan_id, settings)
+        for scan_id in scan_ids
+        if scan_id not in native
+    }
+    if not native:
+        return verdicts
+    return verdicts | (_kept(out_dir, native, settings) or _register(convert_dir, out_dir, native, settings))
 
 
-def _affine(
-    visits: Sequence[Visit],
-    poses: Sequence[np.ndarray],
-    image: np.ndarray,
-    grid: Grid,
-    template: Template,
-    settings: Register,
-) -> np.ndarray:
-    """The affine map from the brain template's mm to the within-subject template's, begun at the mean of the
-    visits' own."""
-    start = np.mean([np.linalg.inv(pose) @ visit.matrix for pose, visit in zip(poses, visits, strict=True)], axis=0)
-    spacing = settings.affine_spacing_mm
-    still = brain_grid(spacing)
-    return polish(template.image_on(still), still, image, grid.affine, start, spacing_mm=spacing)
+def _origin(native: dict[str, str], scan_id: str, settings: Register) -> dict:
+    return origin({"T1w": native[scan_id], "visits": native}, settings)
 
 
-def halfway(visits: Sequence[Visit]) -> list[np.ndarray]:
-    """Rigid maps (4, 4) from the halfway space to every visit's native mm, by the visits' own affine registrations."""
-    poses = []
-    for visit in visits:
-        pose = visit.matrix.copy()
-        pose[:3, :3] = linalg.polar(visit.matrix[:3, :3])[0]
-        poses.append(pose)
-    inside = np.mean([pose[:3, 3] for pose in poses], axis=0)  # the origin of MNI space lies in the brain
-    return centred(poses, inside)
+def _kept(out_dir: Path, native: dict[str, str], settings: Register) -> dict[str, dict] | None:
+    """The verdicts of visits that are all registered and still stand for their inputs; otherwise None.
 
-
-def centred(poses: Sequence[np.ndarray], centre: np.ndarray) -> list[np.ndarray]:
-    """The same rigid maps from a space that lies halfway: on average they neither turn it nor move its `centre` (3,),
-    mm."""
-    mean = np.mean(poses, axis=0)
-    turn = Rotation.from_matrix([pose[:3, :3] for pose in poses]).mean().as_matrix()
-    back = np.eye(4)
-    back[:3, :3] = turn.T
-    back[:3, 3] = np.linalg.solve(mean[:3, :3], centre - mean[:3, 3]) - turn.T @ centre
-    return [pose @ back for pose in poses]
-
-
-def align_visits(visits: Sequence[Visit], poses: Sequence[np.ndarray], grid: Grid) -> list[np.ndarray]:
-    """The rigid maps made exact: every visit to the mean of all, the mean made anew, and so on."""
-    centre = grid.affine[:3, :3] @ ((np.asarray(grid.shape) - 1) / 2) + grid.affine[:3, 3]
-    for spacing_mm, window_mm, iterations in ROUNDS:
-        mean = Mean(visits, poses).image_on(grid)
-        moved = [
-            refine(
-                mean,
-                grid,
-                visit.brain,
-                visit.affine,
-                pose,
-                spacing_mm=spacing_mm,
-                window_mm=window_mm,
-                iterations=iterations,
-                rigid=True,
-            )
-            for visit, pose in zip(visits, poses, strict=True)
-        ]
-        poses = centred(moved, centre)
-    return list(poses)
-
-
-def deformations(visits: Sequence[Visit], matrices: Sequence[np.ndarray], settings: Register) -> list[Warp]:
-    """What is left of every visit's difference from the mean of all, as warps before `matrices`, template space.
-
-    Their mean is taken off: what all visits share (the mean is smoother than any of them) belongs to none, and two
-    visits differ by plus and minus the same field whichever comes first.
+    A refused visit leaves no image whose sidecar could tell: it stands as long as another one does.
     """
-    mean = Mean(visits, matrices)
-    found = [deform(mean, v.brain, v.affine, m, settings) for v, m in zip(visits, matrices, strict=True)]
-    shared = np.mean([warp.field for warp in found], axis=0)
-    return [Warp(warp.grid, warp.field - shared) for warp in found]
+    verdicts, images = {}, 0
+    for scan_id in native:
+        verdict = kept_verdict(out_dir / scan_id, scan_id, settings, _origin(native, scan_id, settings))
+        images += verdict is not None
+        path = out_dir / scan_id / f"{scan_id}_qc.json"
+        if verdict is None and path.exists() and "files" not in (told := read_json(path)):
+            verdict = told
+        if verdict is None:
+            return None
+        verdicts[scan_id] = verdict
+    return verdicts if images else None
 
 
-def followed_by(first: Warp, second: Warp) -> Warp:
-    """`first`, then `second`, as one warp on the grid of `first`."""
-    return Warp(first.grid, first.field + second.displacement(first.grid.points() + first.field))
+def _register(convert_dir: Path, out_dir: Path, native: dict[str, str], settings: Register) -> dict[str, dict]:
+    """Register the visits anew and write everything about them."""
+    verdicts: dict[str, dict] = {}
+    found: dict[str, Registered] = {}
+    for scan_id in native:
+        try:
+            found[scan_id] = align_file(convert_dir / scan_id / f"{scan_id}_T1w.nii.gz", settings)
+        except (NoBrain, np.linalg.LinAlgError) as problem:
+            verdicts[scan_id] = refuse(out_dir / scan_id, scan_id, str(problem))
+    facts = _share(found, settings)
+    for scan_id, visit in found.items():
+        verdicts[scan_id] = publish(
+            out_dir / scan_id, scan_id, visit, settings, _origin(native, scan_id, settings), facts.get(scan_id, {})
+        )
+    return verdicts
 
 
-def _around(visits: Sequence[Visit], poses: Sequence[np.ndarray]) -> Grid:
-    """The grid of the within-subject template: every brain in the halfway space, with a margin."""
-    corners = []
-    for visit, pose in zip(visits, poses, strict=True):
-        index = np.argwhere(visit.brain[::4, ::4, ::4] > 0).T * 4.0
-        points = through(np.linalg.inv(pose) @ visit.affine, index)
-        corners += [points.min(axis=1), points.max(axis=1)]
-    spacing = min(float(Grid(visit.brain.shape, visit.affine).spacing_mm.mean()) for visit in visits)
-    low, high = np.min(corners, axis=0) - MARGIN_MM, np.max(corners, axis=0) + MARGIN_MM
-    return box(tuple(low), tuple(high), max(spacing, FINEST_MM))
-
-
-def _closeness(mean: Mean, grid: Grid) -> list[float]:
-    """Local correlation of every visit with the mean of all, inside the brain."""
-    coarse = regrid(grid, CLOSENESS_SPACING_MM)
-    image = mean.image_on(coarse)
-    inside = image > 0
-    still = normalise_locally(image, radius=3)
-    moved = [pull(v.brain, v.affine, coarse, pose) for v, pose in zip(mean.visits, mean.matrices, strict=True)]
-    return [similarity(still, normalise_locally(volume, radius=3), inside) for volume in moved]
+def _share(found: dict[str, Registered], settings: Register) -> dict[str, dict]:
+    """Lead the visits that do not fail by themselves through their own template, in place; what `qc.json` says of
+    it."""
+    template = brain_template(settings.template)
+    sharing = [scan_id for scan_id, visit in found.items() if qc.verdict(numbers_of(template, visit))[0] != "fail"]
+    if len(sharing) < 2:
+        return {}
+    visits = [Visit(found[scan_id].brain, found[scan_id].affine, found[scan_id].matrix) for scan_id in sharing]
+    facts = {}
+    for scan_id, shared in zip(sharing, share_template(visits, template, settings), strict=True):
+        found[scan_id] = replace(found[scan_id], matrix=shared.matrix, warp=shared.warp)
+        facts[scan_id] = {"within_subject": {"visits": sharing, "correlation": round(shared.correlation, 4)}}
+    return facts

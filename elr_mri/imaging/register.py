@@ -2,13 +2,15 @@
 
 The chain: the head is laid on a head template, whose brain mask comes back (`brain`); N4 inside the brain (`bias`);
 affine to the brain template (`affine`), white matter set to 1; warp (`warp`); numbers, verdict and picture (`qc`,
-`picture`).
+`picture`). With `register.longitudinal`, see `longitudinal.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -59,6 +61,10 @@ def register(
     def one(row) -> dict:
         return register_converted(convert_dir / row.scan_id, out_dir / row.scan_id, row.scan_id, settings)
 
+    if settings.longitudinal:
+        from elr_mri.imaging.longitudinal import by_subject  # which builds on this module
+
+        one = by_subject(scans, convert_dir, out_dir, settings)
     batches_.run(scans, "register", one, out_dir / "batches" / f"{batch}.tsv")
 
 
@@ -67,7 +73,7 @@ def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: st
     reason."""
     told = read_json(Path(convert_dir) / f"{scan_id}_convert.json")
     if told["status"] == "fail":
-        return _refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
+        return refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}")
     image = Path(convert_dir) / f"{scan_id}_T1w.nii.gz"
     placed = {key: told[key] for key in ("space", "native_per_space_volume", "native_note") if key in told}
     return register_scan(image, out_dir, scan_id, settings, sha256=told["sha256"], placed=placed)
@@ -100,26 +106,56 @@ def register_scan(
         As written to `<scan_id>_qc.json`: scan_id, status, reason, reasons, numbers, files.
     """
     out_dir = Path(out_dir)
+    provenance = origin({"T1w": sha256} | (placed or {}), settings)
+    kept = kept_verdict(out_dir, scan_id, settings, provenance)
+    if kept:
+        return kept
+    try:
+        found = align_file(image_path, settings, placed)
+    except (NoBrain, np.linalg.LinAlgError) as problem:
+        return refuse(out_dir, scan_id, str(problem))
+    return publish(out_dir, scan_id, found, settings, provenance, placed or {})
+
+
+def origin(inputs: Mapping[str, Any], settings: Register) -> dict[str, Any]:
+    """What a registered scan is made from, as `is_current` and `record` take it."""
+    return {"step": "register", "version": VERSION, "inputs": inputs, "settings": settings}
+
+
+def kept_verdict(out_dir: Path, scan_id: str, settings: Register, provenance: Mapping[str, Any]) -> dict | None:
+    """The verdict of a scan that is registered and still stands for its inputs; otherwise None."""
     files = outputs(scan_id, settings)
-    provenance = {
-        "step": "register",
-        "version": VERSION,
-        "inputs": {"T1w": sha256} | (placed or {}),
-        "settings": settings,
-    }
     if (out_dir / files["qc"]).exists() and is_current(out_dir / files["affine_image"], **provenance):
         return read_json(out_dir / files["qc"])
+    return None
+
+
+def align_file(image_path: Path | str, settings: Register, placed: Mapping[str, Any] | None = None) -> Registered:
+    """Read a converted scan and register it by itself."""
     image = nib.load(image_path)
-    template = brain_template(settings.template)
-    try:
-        volume = np.asarray(image.dataobj, dtype=np.float32)
-        found = (place if placed else align)(volume, np.asarray(image.affine), template, settings)
-    except (NoBrain, np.linalg.LinAlgError) as problem:
-        return _refuse(out_dir, scan_id, str(problem))
-    numbers = qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
+    volume = np.asarray(image.dataobj, dtype=np.float32)
+    way = place if placed else align
+    return way(volume, np.asarray(image.affine), brain_template(settings.template), settings)
+
+
+def numbers_of(template: Template, found: Registered) -> dict[str, float]:
+    return qc.numbers(template, found.brain, found.mask, found.affine, found.matrix, found.warp)
+
+
+def publish(
+    out_dir: Path,
+    scan_id: str,
+    found: Registered,
+    settings: Register,
+    provenance: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict:
+    """Judge a registered scan and write everything about it; `facts` go into its `qc.json`."""
+    template, files = brain_template(settings.template), outputs(scan_id, settings)
+    numbers = numbers_of(template, found)
     status, reasons = qc.verdict(numbers)
-    if placed and placed["native_per_space_volume"] is None:
-        reasons.append(f"volumes are those in {placed['space']}: {placed['native_note']}")
+    if "space" in facts and facts["native_per_space_volume"] is None:
+        reasons.append(f"volumes are those in {facts['space']}: {facts['native_note']}")
         status = "review" if status == "pass" else status
     told = {
         "scan_id": scan_id,
@@ -130,7 +166,7 @@ def register_scan(
         "template": template.id,
         "template_source": settings.template,
         "files": files,
-        **(placed or {}),
+        **facts,
     }
     _write(out_dir, files, found, settings)
     picture.draw(
@@ -273,7 +309,7 @@ def _save(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
         nib.save(image, draft)
 
 
-def _refuse(out_dir: Path, scan_id: str, reason: str) -> dict:
+def refuse(out_dir: Path, scan_id: str, reason: str) -> dict:
     """Write and return the verdict of a scan that could not be registered at all."""
     told = {"scan_id": scan_id, "status": "fail", "reason": reason, "reasons": [reason], "numbers": {}}
     write_json(out_dir / f"{scan_id}_qc.json", told)
