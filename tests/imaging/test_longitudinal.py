@@ -1,5 +1,7 @@
 """Visits of one subject through their own template: no visit is the reference, and what is stored stays consistent."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,13 +30,16 @@ def visits():
         make_head(seed=4, turn_degrees=(-2, 5, -4), shift_mm=(-4, 3, 1), noise=0.03),
     ]
     template = brain_template(MNI)
-    found = [register.align(head.image, head.grid.affine, template, SETTINGS) for head in heads]
-    return heads, [Visit(one.brain, one.affine, one.matrix) for one in found]
+    return heads, [register.align(head.image, head.grid.affine, template, SETTINGS) for head in heads]
 
 
 @pytest.fixture(scope="module")
 def shared(visits):
-    return share_template(visits[1], brain_template(MNI), SETTINGS)
+    return share(visits[1])
+
+
+def share(found):
+    return share_template([Visit(one.brain, one.affine, one.matrix) for one in found], brain_template(MNI), SETTINGS)
 
 
 def change(pair):
@@ -52,7 +57,7 @@ def test_the_space_is_halfway(shared):
 
 
 def test_no_visit_is_the_reference(visits, shared):
-    exchanged = share_template(visits[1][::-1], brain_template(MNI), SETTINGS)
+    exchanged = share(visits[1][::-1])
     assert change(shared) == pytest.approx(-change(exchanged), abs=1e-5)
     for one, other in zip(shared, exchanged[::-1], strict=True):
         assert np.allclose(one.matrix, other.matrix, atol=1e-5)
@@ -75,9 +80,8 @@ def test_one_size_for_all_visits(shared):
     assert sizes[0] == pytest.approx(sizes[1], rel=1e-9)
 
 
-def test_half_of_the_change_belongs_to_each(visits, shared):
-    fields = [one.warp.field for one in shared]
-    assert np.abs(fields[0] - fields[1]).max() > 0.05  # the noise alone
+def test_no_change_is_found_where_there_is_none(shared):
+    assert np.abs(shared[0].warp.field - shared[1].warp.field).max() > 0.05  # each has its own noise
     assert abs(change(shared)) < 0.03
 
 
@@ -96,13 +100,28 @@ def test_the_centre_of_poses():
     assert np.allclose(moved[0] @ np.linalg.inv(moved[1]), poses[0] @ np.linalg.inv(poses[1]))
 
 
+class Alone:
+    """Stands for `align_file`: the two visits as already registered by themselves, anything else is no brain."""
+
+    def __init__(self, visits):
+        self.found, self.calls = dict(zip((FIRST, LATER), visits[1], strict=True)), 0
+
+    def __call__(self, path, settings):
+        self.calls += 1
+        if path.parent.name not in self.found:
+            raise register.NoBrain("no brain found")
+        return self.found[path.parent.name]
+
+
 @pytest.fixture(scope="module")
 def subject(visits, tmp_path_factory):
     """Two visits of `sub-1`, converted and registered together."""
     folder = tmp_path_factory.mktemp("subject")
     for scan_id, head in zip((FIRST, LATER), visits[0], strict=True):
         convert_scan(str(head.save(folder / f"{scan_id}.nii")), folder / "convert" / scan_id, scan_id, Convert())
-    told = longitudinal.register_visits(folder / "convert", folder / "register", [FIRST, LATER], SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(longitudinal, "align_file", Alone(visits))
+        told = longitudinal.register_visits(folder / "convert", folder / "register", [FIRST, LATER], SETTINGS)
     return folder, told
 
 
@@ -121,34 +140,35 @@ def test_the_verdict_says_who_shared_the_template(subject):
         assert all((folder / "register" / scan_id / name).is_file() for name in told[scan_id]["files"].values())
 
 
-def test_current_visits_are_kept_and_a_killed_run_ends_the_same(subject, monkeypatch):
+def test_current_visits_are_kept_and_a_killed_run_ends_the_same(subject, visits, monkeypatch):
     folder, told = subject
-    before = files(folder / "register")
-    with monkeypatch.context() as patch:
-        patch.setattr(longitudinal, "align_file", lambda *a: pytest.fail("registered again"))
-        again = longitudinal.register_visits(folder / "convert", folder / "register", [FIRST, LATER], SETTINGS)
-    assert again == told
+    alone, before = Alone(visits), files(folder / "register")
+    monkeypatch.setattr(longitudinal, "align_file", alone)
+    args = (folder / "convert", folder / "register", [FIRST, LATER], SETTINGS)
+    assert longitudinal.register_visits(*args) == told and alone.calls == 0
     (folder / "register" / LATER / f"{LATER}_qc.json").unlink()  # killed between the two visits
-    assert longitudinal.register_visits(folder / "convert", folder / "register", [FIRST, LATER], SETTINGS) == told
+    assert longitudinal.register_visits(*args) == told and alone.calls == 2
     assert files(folder / "register") == before
 
 
-def test_one_visit_more_and_one_that_is_no_brain(subject, tmp_path, monkeypatch):
+def test_one_visit_more_is_registered_with_the_others_and_spoils_none(subject, visits, tmp_path, monkeypatch):
     folder, told = subject
     noise, single = "sub-1_ses-M024", "sub-2_ses-M000"
-    rng = np.random.default_rng(0)
-    for scan_id, head in ((noise, make_head()), (single, make_head())):
-        head.image = rng.normal(100, 20, head.image.shape).astype(np.float32) if scan_id == noise else head.image
-        convert_scan(str(head.save(tmp_path / f"{scan_id}.nii")), folder / "convert" / scan_id, scan_id, Convert())
+    for scan_id in (noise, single):
+        convert_scan(str(visits[0][0].save(tmp_path / "x.nii")), folder / "convert" / scan_id, scan_id, Convert())
     ids = [FIRST, LATER, noise, single]
     scans = pd.DataFrame({"scan_id": ids, "cohort": "X", "subject_id": ["sub-1"] * 3 + ["sub-2"]})
-    one = longitudinal.by_subject(scans, folder / "convert", tmp_path / "register", SETTINGS)
-    seen = []
-    monkeypatch.setattr(longitudinal, "align_file", lambda path, s: seen.append(path) or register.align_file(path, s))
-    verdicts = {row.scan_id: one(row) for row in scans.itertuples()}
-    assert len(seen) == 3
-    assert verdicts[noise]["status"] == "fail" and "within_subject" not in verdicts[noise]
-    assert verdicts[FIRST]["within_subject"] == told[FIRST]["within_subject"]
-    assert "within_subject" not in verdicts[single] and verdicts[single]["status"] == "pass"
-    again = longitudinal.by_subject(scans, folder / "convert", tmp_path / "register", SETTINGS)
-    assert {row.scan_id: again(row) for row in scans.itertuples()} == verdicts and len(seen) == 3
+    alone, by_itself = Alone(visits), []
+    monkeypatch.setattr(longitudinal, "align_file", alone)
+    monkeypatch.setattr(longitudinal, "register_converted", lambda *a: by_itself.append(a[2]) or {"scan_id": a[2]})
+    shutil.copytree(folder / "register", tmp_path / "register")
+
+    def verdicts():
+        one = longitudinal.by_subject(scans, folder / "convert", tmp_path / "register", SETTINGS)
+        return {row.scan_id: one(row) for row in scans.itertuples()}
+
+    found = verdicts()
+    assert alone.calls == 3 and by_itself == [single]
+    assert found[noise]["status"] == "fail" and "within_subject" not in found[noise]
+    assert found[FIRST] == told[FIRST] and found[LATER] == told[LATER]
+    assert verdicts() == found and alone.calls == 3
