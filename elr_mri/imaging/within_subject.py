@@ -21,14 +21,18 @@ from scipy.spatial.transform import Rotation
 
 from elr_mri.config import Register
 from elr_mri.imaging.affine import polish, refine, similarity
-from elr_mri.imaging.demons import normalise_locally
+from elr_mri.imaging.demons import MAX_STEP_VOXELS, compose, identity, normalise_locally, sample, smooth
 from elr_mri.imaging.grids import Grid, box, pull, regrid, through
 from elr_mri.imaging.template import Template, brain_grid
 from elr_mri.imaging.transforms import Warp
-from elr_mri.imaging.warp import deform
+from elr_mri.imaging.warp import DETAIL_BOX_MM, FIELD_SPACING_MM, deform, fade
 
 #: Rounds of "mean, then every visit to the mean": spacing and half-width of the normalising cube (mm), iterations.
 ROUNDS = ((4.0, 16.0, 6), (3.0, 12.0, 6), (2.0, 8.0, 5), (2.0, 8.0, 4))
+
+#: The deformation of a visit: standard deviation of the neighbourhood and half-width of the normalising cube (voxels),
+#: steps, and the ridge as a share of the mean strength of edges.
+LOCAL_SIGMA, WINDOW_RADIUS, STEPS, RIDGE = 1.7, 4, 10, 0.05
 
 #: The within-subject template is not made finer than this, and reaches this far beyond the brains, mm.
 FINEST_MM, MARGIN_MM = 1.0, 8.0
@@ -158,9 +162,62 @@ def deformations(visits: Sequence[Visit], matrices: Sequence[np.ndarray], settin
     visits differ by plus and minus the same field whichever comes first.
     """
     mean = Mean(visits, matrices)
-    found = [deform(mean, v.brain, v.affine, m, settings) for v, m in zip(visits, matrices, strict=True)]
+    whole = brain_grid(min(settings.syn_spacing_mm, FIELD_SPACING_MM))
+    found = _follow(mean, [Warp(whole, np.zeros((3, *whole.shape), dtype=np.float32))] * len(visits))
+    if settings.detail_iterations:
+        detail = box(*DETAIL_BOX_MM, settings.detail_spacing_mm)
+        points = whole.points()
+        share = fade(points)
+        fine = _follow(mean, [warp.onto(detail) for warp in found])
+        found = [
+            Warp(whole, share * near.displacement(points) + (1 - share) * warp.field)
+            for near, warp in zip(fine, found, strict=True)
+        ]
     shared = np.mean([warp.field for warp in found], axis=0)
-    return [Warp(warp.grid, warp.field - shared) for warp in found]
+    return [Warp(whole, warp.field - shared) for warp in found]
+
+
+def _follow(mean: Mean, starts: Sequence[Warp]) -> list[Warp]:
+    """The warp of every visit from the mean of all, on the grid of `starts`."""
+    grid = starts[0].grid
+    still, spacing = mean.image_on(grid), np.float32(grid.spacing_mm.mean())
+    moved = [pull(v.brain, v.affine, grid, m) for v, m in zip(mean.visits, mean.matrices, strict=True)]
+    return [
+        Warp(grid, least_squares(still, image, start.voxels()) * spacing)
+        for image, start in zip(moved, starts, strict=True)
+    ]
+
+
+def least_squares(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The displacement that carries `moving` onto `fixed`, from `start`; arrays and units as in `demons`.
+
+    Each step is the shift that, in a Gaussian neighbourhood, lowers the squared difference most: edges speak, and the
+    noise of flat tissue does not, which between scans of one brain is most of what demons would follow (Lucas, Kanade,
+    IJCAI 1981; Baker, Matthews, IJCV 56, 2004). A ridge on the whole displacement leaves places without edges where
+    they were; nothing else pulls it back, so small changes are found nearly in full.
+    """
+    still, mover = (normalise_locally(volume, radius=WINDOW_RADIUS) for volume in (fixed, moving))
+    still_slope, index, u = np.stack(np.gradient(still)), identity(still.shape), start.astype(np.float32)
+    for _ in range(STEPS):
+        warped = sample(mover, index + u)
+        slope = (np.stack(np.gradient(warped)) + still_slope) / 2
+        step = _local_shift(slope, still - warped, u)
+        u = compose(u, np.clip(step, -MAX_STEP_VOXELS, MAX_STEP_VOXELS), index)
+    return u
+
+
+def _local_shift(slope: np.ndarray, difference: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """The shift (3, X, Y, Z) that, added to `u`, solves the local normal equations with their ridge on the sum."""
+    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+    products = smooth(np.stack([slope[i] * slope[j] for i, j in pairs]), LOCAL_SIGMA)
+    normal = np.empty((*difference.shape, 3, 3), dtype=np.float32)
+    for (i, j), product in zip(pairs, products, strict=True):
+        normal[..., i, j] = normal[..., j, i] = product
+    strength = normal[..., 0, 0] + normal[..., 1, 1] + normal[..., 2, 2]
+    ridge = np.float32(RIDGE * strength[strength > 0].mean())
+    normal += ridge * np.eye(3, dtype=np.float32)
+    right = np.moveaxis(smooth(slope * difference, LOCAL_SIGMA) - ridge * u, 0, -1)
+    return np.moveaxis(np.linalg.solve(normal, right[..., None])[..., 0], -1, 0)
 
 
 def followed_by(first: Warp, second: Warp) -> Warp:
