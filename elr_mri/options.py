@@ -18,6 +18,6 @@ Registered = Annotated[Path, typer.Option("--registered", help="The folder that 
 Packed = Annotated[Path, typer.Option("--packed", help="The cache folder that `pack` wrote.")]
 Batch = Annotated[str, typer.Option("--batch", help="Which batch of scans; see --batches.")]
 Batches = Annotated[
-    int, typer.Option("--batches", help="Number of batches; 0: every scan is its own batch, named by its id.")
+    int, typer.Option("--batches", help="Number of batches; 0: every subject is a batch, named by its id.")
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", help="A model folder.")]

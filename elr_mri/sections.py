@@ -156,6 +156,7 @@ class Register(Section):
     our demons (fast, the same on every machine), SyN of ANTs, or none. `write_warped` also writes the deformed scan and
     the logarithm of the warp's local volume ratio.
     `template` is the shipped one, `templateflow:<id>` or a path; `template_mask` the brain in it, where that is known.
+    `longitudinal` registers the visits of a subject through a template of their own.
     """
 
     recipe: Literal["affine", "fast", "standard", "accurate"] = "standard"
@@ -171,6 +172,7 @@ class Register(Section):
     detail_spacing_mm: Positive = 1.5
     detail_iterations: Annotated[int, Field(ge=0)] = 20
     write_warped: bool = False
+    longitudinal: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -26,13 +26,13 @@ STATUS = Schema(
 def members(scans_path: Path | str, batch: str, batches: int) -> pd.DataFrame:
     """The rows of `scans.tsv` in a batch; raises `BadInput` where there is none."""
     scans = read_scans(scans_path)
-    mine = scans[[batch_of(scan_id, batches) == batch for scan_id in scans["scan_id"]]]
+    mine = scans[[batch_of(subject_id, batches) == batch for subject_id in scans["subject_id"]]]
     if mine.empty:
         raise BadInput(
-            expected=f"a batch that holds scans, of {batches or len(scans)}",
+            expected=f"a batch that holds scans, of {batches or scans['subject_id'].nunique()}",
             got=repr(batch),
             where=str(scans_path),
-            fix="Give --batches as it was when the batch was named; with 0 the batch is a scan_id.",
+            fix="Give --batches as it was when the batch was named; with 0 the batch is a subject_id.",
         )
     return mine
 

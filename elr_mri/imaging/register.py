@@ -2,13 +2,15 @@
 
 The chain: the head is laid on a head template, whose brain mask comes back (`brain`); N4 inside the brain (`bias`);
 affine to the brain template (`affine`), white matter set to 1; warp (`warp`); numbers, verdict and picture (`qc`,
-`picture`).
+`picture`). With `register.longitudinal`, see `longitudinal.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -35,8 +37,10 @@ NEAR_MM = 9.0
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered scan in memory: native arrays (X, Y, Z), and the map (4, 4) and warp from template to native mm."""
+    """A registered scan in memory: native arrays (X, Y, Z), `volume` as scanned, and the map (4, 4) and warp from template
+    to native mm."""
 
+    volume: np.ndarray
     brain: np.ndarray
     mask: np.ndarray
     affine: np.ndarray
@@ -58,6 +62,10 @@ def register(
     def one(row) -> dict:
         return register_converted(convert_dir / row.scan_id, out_dir / row.scan_id, row.scan_id, settings)
 
+    if settings.longitudinal:
+        from elr_mri.imaging.longitudinal import by_subject  # which builds on this module
+
+        one = by_subject(scans, convert_dir, out_dir, settings)
     batches_.run(scans, "register", one, out_dir / "batches" / f"{batch}.tsv")
 
 
@@ -66,8 +74,7 @@ def register_converted(convert_dir: Path | str, out_dir: Path | str, scan_id: st
     reason."""
     told = read_json(Path(convert_dir) / f"{scan_id}_convert.json")
     if told["status"] == "fail":
-        template = brain_template(settings.template, settings.template_mask)
-        return _refuse(Path(out_dir), scan_id, template, f"not converted: {told['reason']}")
+        return refuse(Path(out_dir), scan_id, f"not converted: {told['reason']}", settings)
     image = Path(convert_dir) / f"{scan_id}_T1w.nii.gz"
     placed = {key: told[key] for key in ("space", "native_per_space_volume", "native_note") if key in told}
     return register_scan(image, out_dir, scan_id, settings, sha256=told["sha256"], placed=placed)
@@ -100,27 +107,69 @@ def register_scan(
         As written to `<scan_id>_space-<template>_qc.json`: scan_id, status, reason, reasons, numbers, files.
     """
     out_dir = Path(out_dir)
-    template = brain_template(settings.template, settings.template_mask)
-    files = names.registered(scan_id, template.id, warped=settings.write_warped)
-    names.forget_others(out_dir, scan_id, template.id)
-    provenance = {
-        "step": "register",
-        "version": VERSION,
-        "inputs": {"T1w": sha256, "template": template.digest} | (placed or {}),
-        "settings": settings,
-    }
+    names.forget_others(out_dir, scan_id, template_of(settings).id)
+    provenance = origin({"T1w": sha256} | (placed or {}), settings)
+    kept = kept_verdict(out_dir, scan_id, settings, provenance)
+    if kept:
+        return kept
+    try:
+        found = align_file(image_path, settings, placed)
+    except (NoBrain, np.linalg.LinAlgError) as problem:
+        return refuse(out_dir, scan_id, str(problem), settings)
+    return publish(out_dir, scan_id, found, settings, provenance, placed or {})
+
+
+def template_of(settings: Register) -> Template:
+    """The template that scans are registered to."""
+    return brain_template(settings.template, settings.template_mask)
+
+
+def files_of(scan_id: str, settings: Register) -> dict[str, str]:
+    """The names of what is written of a scan."""
+    return names.registered(scan_id, template_of(settings).id, warped=settings.write_warped)
+
+
+def origin(inputs: Mapping[str, Any], settings: Register) -> dict[str, Any]:
+    """What a registered scan is made from, as `is_current` and `record` take it."""
+    inputs = {**inputs, "template": template_of(settings).digest}
+    return {"step": "register", "version": VERSION, "inputs": inputs, "settings": settings}
+
+
+def kept_verdict(out_dir: Path, scan_id: str, settings: Register, provenance: Mapping[str, Any]) -> dict | None:
+    """The verdict of a scan that is registered and still stands for its inputs; otherwise None."""
+    files = files_of(scan_id, settings)
     if (out_dir / files["qc"]).exists() and is_current(out_dir / files["affine_image"], **provenance):
         return read_json(out_dir / files["qc"])
+    return None
+
+
+def align_file(image_path: Path | str, settings: Register, placed: Mapping[str, Any] | None = None) -> Registered:
+    """Read a converted scan and register it by itself."""
     image = nib.load(image_path)
-    try:
-        volume = np.asarray(image.dataobj, dtype=np.float32)
-        found = (place if placed else align)(volume, np.asarray(image.affine), template, settings)
-    except (NoBrain, np.linalg.LinAlgError) as problem:
-        return _refuse(out_dir, scan_id, template, str(problem))
-    numbers = qc.numbers(template, volume, found.brain, found.mask, found.affine, found.matrix, found.warp)
+    volume = np.asarray(image.dataobj, dtype=np.float32)
+    way = place if placed else align
+    return way(volume, np.asarray(image.affine), template_of(settings), settings)
+
+
+def numbers_of(template: Template, found: Registered) -> dict[str, float]:
+    """Quality control's numbers of a registered scan."""
+    return qc.numbers(template, found.volume, found.brain, found.mask, found.affine, found.matrix, found.warp)
+
+
+def publish(
+    out_dir: Path,
+    scan_id: str,
+    found: Registered,
+    settings: Register,
+    provenance: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict:
+    """Judge a registered scan and write everything about it; `facts` go into its `qc.json`."""
+    template, files = template_of(settings), files_of(scan_id, settings)
+    numbers = numbers_of(template, found)
     status, reasons = qc.verdict(numbers)
-    if placed and placed["native_per_space_volume"] is None:
-        reasons.append(f"volumes are those in {placed['space']}: {placed['native_note']}")
+    if "space" in facts and facts["native_per_space_volume"] is None:
+        reasons.append(f"volumes are those in {facts['space']}: {facts['native_note']}")
         status = "review" if status == "pass" else status
     told = {
         "scan_id": scan_id,
@@ -132,13 +181,13 @@ def register_scan(
         "template_source": settings.template,
         "template_mask": settings.template_mask,
         "files": files,
-        **(placed or {}),
+        **facts,
     }
     _write(out_dir, files, found, template, settings)
     picture.draw(
         out_dir / files["picture"],
         template,
-        volume,
+        found.volume,
         found.brain,
         found.affine,
         found.matrix,
@@ -163,7 +212,7 @@ def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
     ----------
     volume : (X, Y, Z) float32, native RAS+, any units; `affine` (4, 4) its voxels to RAS+ mm.
     """
-    volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
+    scanned, volume = volume, np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
     grid = template.brain_grid(settings.affine_spacing_mm)
     still = template.image_on(grid)
     mask = brain.bare_brain(volume, affine)
@@ -180,7 +229,7 @@ def align(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
     mask &= _near_brain(template, volume.shape, affine, matrix)
     corrected = np.where(mask, corrected, 0)
     corrected = np.clip(corrected / white_level(template, corrected, affine, matrix), 0, MAX_INTENSITY)
-    return Registered(corrected, mask, affine, matrix, deform(template, corrected, affine, matrix, settings))
+    return Registered(scanned, corrected, mask, affine, matrix, deform(template, corrected, affine, matrix, settings))
 
 
 def place(volume: np.ndarray, affine: np.ndarray, template: Template, settings: Register) -> Registered:
@@ -188,7 +237,7 @@ def place(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
 
     The MNI152 templates share one space in mm; the head template's Colin27 was laid there too.
     """
-    volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
+    scanned, volume = volume, np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
     matrix = np.linalg.inv(template.from_mni)
     mask = brain.bare_brain(volume, affine)
     if mask is None:
@@ -198,7 +247,7 @@ def place(volume: np.ndarray, affine: np.ndarray, template: Template, settings: 
     mask &= _near_brain(template, volume.shape, affine, matrix)
     bare = np.where(mask, volume, 0)
     bare = np.clip(bare / white_level(template, bare, affine, matrix), 0, MAX_INTENSITY)
-    return Registered(bare, mask, affine, matrix, deform(template, bare, affine, matrix, settings))
+    return Registered(scanned, bare, mask, affine, matrix, deform(template, bare, affine, matrix, settings))
 
 
 def _unbiased(volume: np.ndarray, affine: np.ndarray, mask: np.ndarray, settings: Register) -> np.ndarray:
@@ -277,9 +326,10 @@ def _save(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
         nib.save(image, draft)
 
 
-def _refuse(out_dir: Path, scan_id: str, template: Template, reason: str) -> dict:
+def refuse(out_dir: Path, scan_id: str, reason: str, settings: Register) -> dict:
     """Write and return the verdict of a scan that could not be registered at all."""
     told = {"scan_id": scan_id, "status": "fail", "reason": reason, "reasons": [reason], "numbers": {}}
+    template = template_of(settings)
     told["template"] = template.id
     names.forget_others(out_dir, scan_id, template.id)
     write_json(out_dir / names.registered(scan_id, template.id)["qc"], told)

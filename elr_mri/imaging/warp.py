@@ -63,7 +63,7 @@ def deform(template: Template, brain: np.ndarray, affine: np.ndarray, matrix: np
     grid = box(*corners, settings.detail_spacing_mm)
     detail = _level(template, brain, affine, matrix, warp.onto(grid), settings.detail_iterations, DETAIL_SIGMAS)
     points = kept.grid.points()
-    share = _fade(points, corners)
+    share = fade(points, corners)
     return Warp(kept.grid, share * detail.displacement(points) + (1 - share) * kept.field)
 
 
@@ -108,7 +108,7 @@ def _level(
     return Warp(start.grid, found * np.float32(start.grid.spacing_mm.mean()))
 
 
-def _fade(points: np.ndarray, corners: Corners) -> np.ndarray:
+def fade(points: np.ndarray, corners: Corners) -> np.ndarray:
     """1 in the middle of the detail box `corners`, 0 on its faces and outside, linear over `FADE_MM` between; (X, Y, Z)
     float32."""
     low, high = (np.asarray(corner, dtype=np.float32)[:, None, None, None] for corner in corners)

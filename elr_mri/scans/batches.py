@@ -1,8 +1,9 @@
 """Which scans share a process, and what makes a batch stale.
 
 Importing ANTs costs seconds, so a per-scan step may take a small batch of scans.
-A scan's batch depends on nothing but its own id and the number of batches, so
-adding a scan touches one batch and no other. Standard library only: the workflow
+A batch holds whole subjects, because the visits of one may be registered together.
+It depends on nothing but the subject's id and the number of batches, so adding a
+scan touches one batch and no other. Standard library only: the workflow
 calls this while it parses.
 """
 
@@ -14,15 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 
 
-def batch_of(scan_id: str, n_batches: int) -> str:
-    """Name of the batch of a scan: `000`, `001` …; with `n_batches` 0 every scan is its own batch.
+def batch_of(subject_id: str, n_batches: int) -> str:
+    """Name of the batch of a subject's scans: `000`, `001` …; with `n_batches` 0 every subject is a batch.
 
-    >>> batch_of("sub-ADNI001S0001_ses-M000", 0)
-    'sub-ADNI001S0001_ses-M000'
+    >>> batch_of("sub-ADNI001S0001", 0)
+    'sub-ADNI001S0001'
     """
     if n_batches == 0:
-        return scan_id
-    return f"{zlib.crc32(scan_id.encode()) % n_batches:03d}"
+        return subject_id
+    return f"{zlib.crc32(subject_id.encode()) % n_batches:03d}"
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +34,7 @@ def rows_by_batch(table: str, n_batches: int, *, modified_ns: int) -> dict[str, 
     with open(table, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             stamp = image_stamp(row["image_path"])
-            batches.setdefault(batch_of(row["scan_id"], n_batches), []).append(
+            batches.setdefault(batch_of(row["subject_id"], n_batches), []).append(
                 [row["scan_id"], row["image_path"], *stamp]
             )
     return batches
