@@ -21,3 +21,6 @@ Batches = Annotated[
     int, typer.Option("--batches", help="Number of batches; 0: every subject is a batch, named by its id.")
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", help="A model folder.")]
+
+#: The section of a step that needs no config.
+DEFAULTS = "{}"

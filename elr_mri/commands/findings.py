@@ -1,0 +1,85 @@
+"""Commands of zone `findings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elr_mri import config
+from elr_mri.commands import app
+from elr_mri.options import DEFAULTS, Config, Output, Packed, Scans, Splits
+
+
+@app.command(
+    epilog="Example: `elr-mri baseline --rois results/imaging/pack/roi_volumes.tsv --scans scans.tsv --splits splits.tsv --output results/findings/baseline`"
+)
+def baseline(
+    rois: Annotated[Path, typer.Option(help="roi_volumes.tsv, as `pack` wrote it.")],
+    scans: Scans,
+    splits: Splits,
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Fit the volume baseline and predict every packed scan with it."""
+    from elr_mri.findings.baseline import baseline as run
+
+    settings = config.section(config.Baseline, "baseline", config_)
+    run(roi_path=rois, scans_path=scans, splits_path=splits, settings=settings, out_dir=output)
+
+
+@app.command(epilog="Example: `elr-mri evaluate results/learning/*/seed-0/predictions.tsv --output results/findings`")
+def evaluate(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction tables, one per model and seed.")],
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Score predictions with subject-clustered intervals and paired differences."""
+    from elr_mri.findings.evaluate import evaluate as run
+
+    run(prediction_paths=predictions, settings=config.section(config.Evaluate, "evaluate", config_), out_dir=output)
+
+
+@app.command(
+    epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`"
+)
+def report(
+    tables: Annotated[Path, typer.Option(help="The tables that `evaluate` wrote.")],
+    scans: Scans,
+    packed: Packed,
+    study: Annotated[
+        str, typer.Option(help="The whole study's config: its YAML file, or JSON. The report tells what was run.")
+    ],
+    figures: Annotated[Path, typer.Option(help="Folder for every figure as PNG and SVG.")],
+    output: Output,
+    exclusions: Annotated[Path | None, typer.Option(help="exclusions.tsv of `ingest`.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="notes.tsv of `ingest`.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="The table of `split`.")] = None,
+    demographics: Annotated[Path | None, typer.Option(help="The table of `demographics`.")] = None,
+    registered: Annotated[Path | None, typer.Option(help="The folder that `register` wrote.")] = None,
+    model: Annotated[list[Path] | None, typer.Option(help="A model folder; may be repeated.")] = None,
+    explained: Annotated[Path | None, typer.Option(help="The folder that `explain` wrote.")] = None,
+    reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Draw the figures and write the one page that people read."""
+    from elr_mri.findings.report import report as run
+
+    run(
+        tables_dir=tables,
+        scans_path=scans,
+        pack_dir=packed,
+        settings=config.section(config.Report, "report", config_),
+        study=config.study(study),
+        page_path=output,
+        figures_dir=figures,
+        exclusions_path=exclusions,
+        notes_path=notes,
+        splits_path=splits,
+        demographics_path=demographics,
+        register_dir=registered,
+        model_dirs=model or [],
+        explain_dir=explained,
+        review_path=reviewed,
+    )

@@ -1,0 +1,70 @@
+"""Commands of zone `learning`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from elr_mri import config
+from elr_mri.commands import app
+from elr_mri.options import DEFAULTS, Config, ModelFolder, Output, Packed, Scans, Splits
+
+
+@app.command(
+    epilog="Example: `elr-mri train --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --model wide-age-elr --config config/config.yaml --output results/learning/wide-age-elr/seed-0`"
+)
+def train(
+    packed: Packed,
+    scans: Scans,
+    splits: Splits,
+    model: Annotated[str, typer.Option(help="Which of `train.models` in the config.")],
+    config_: Config,
+    output: Output,
+    seed: int = 0,
+    restart: Annotated[
+        bool, typer.Option(help="Start anew where a checkpoint of other settings or data is found.")
+    ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="The scans are phantoms; the model will say so.")
+    ] = False,
+) -> None:
+    """Train one network; killed at any moment, the same command continues."""
+    from elr_mri.learning.train import train as run
+
+    settings = config.section(config.Train, "train", config_)
+    run(
+        packed,
+        scans,
+        splits,
+        settings,
+        slug=model,
+        seed=seed,
+        out_dir=output,
+        restart_if_changed=restart,
+        synthetic=synthetic,
+    )
+
+
+@app.command(
+    epilog="Example: `elr-mri predict --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output predictions.tsv`"
+)
+def predict(
+    model: ModelFolder, packed: Packed, scans: Scans, splits: Splits, output: Output, config_: Config = DEFAULTS
+) -> None:
+    """Predict every packed scan with a trained model."""
+    from elr_mri.learning.predict import predict as run
+
+    run(model, packed, scans, splits, config.section(config.Predict, "predict", config_), output=output)
+
+
+@app.command(
+    epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`"
+)
+def explain(
+    model: ModelFolder, packed: Packed, scans: Scans, splits: Splits, output: Output, config_: Config = DEFAULTS
+) -> None:
+    """Map which voxels the predictions depend on: gradient saliency, aggregated and for one example of each class."""
+    from elr_mri.learning.explain import explain as run
+
+    run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output_dir=output)

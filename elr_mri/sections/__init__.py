@@ -1,0 +1,99 @@
+"""The sections of a study's config: one small frozen model per stage, unknown keys refused.
+
+Every field is explained in `config/README.md`; `config.py` reads files into these models.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from elr_mri.sections.base import Section
+from elr_mri.sections.findings import Baseline, Evaluate, Report
+from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
+from elr_mri.sections.learning import Elr, Explain, Model, Predict, Train
+from elr_mri.sections.scans import Anatomy, Cohort, Demographics, Ingest, Phantom, Published, Split
+
+__all__ = [
+    "GIVEN",
+    "RECIPES",
+    "Anatomy",
+    "Atlases",
+    "Audit",
+    "Baseline",
+    "Cohort",
+    "Convert",
+    "Demographics",
+    "Elr",
+    "Evaluate",
+    "Explain",
+    "Ingest",
+    "Measure",
+    "Model",
+    "Pack",
+    "Phantom",
+    "Predict",
+    "Published",
+    "Register",
+    "Report",
+    "Review",
+    "Section",
+    "Split",
+    "Study",
+    "Train",
+]
+
+
+warnings.filterwarnings("ignore", message='Field name "register" in "Study" shadows')  # the word of a stage
+
+
+class Study(Section):
+    """A whole config file: every stage has its section, under the stage's own name."""
+
+    results: str = "results"
+    cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    batches: Annotated[int, Field(ge=0)] = 0
+    phantom: Phantom | None = None
+    ingest: Ingest = Ingest()
+    split: Split = Split()
+    demographics: Demographics = Demographics()
+    convert: Convert = Convert()
+    audit: Audit = Audit()
+    register: Register = Register()
+    atlases: Atlases = Atlases()
+    measure: Measure = Measure()
+    review: Review = Review()
+    pack: Pack = Pack()
+    baseline: Baseline = Baseline()
+    train: Train = Train()
+    predict: Predict = Predict()
+    explain: Explain = Explain()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Study:
+        models = list(self.train.models)
+        for slug in models:
+            if not re.fullmatch(r"[a-z0-9-]+", slug) or slug in ("volumes", "explain"):
+                raise ValueError(
+                    f"train.models must be named in a-z, 0-9 and -, and not volumes or explain; got {slug!r}"
+                )
+        if models and self.explain.model not in models:
+            raise ValueError(f"explain.model must be one of {', '.join(models)}; got {self.explain.model!r}")
+        if models and self.report.reference not in ("volumes", *models):
+            raise ValueError(
+                f"report.reference must be volumes or one of {', '.join(models)}; got {self.report.reference!r}"
+            )
+        if self.pack.space != "affine" and not self.register.write_warped:
+            raise ValueError(f"pack.space: {self.pack.space} needs register.write_warped: true")
+        if self.measure.source == "fusion" and not self.atlases.path:
+            raise ValueError("measure.source: fusion needs atlases.path, a folder of labelled scans")
+        names = [cohort.name for cohort in self.cohorts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"cohorts must have different names; got {', '.join(names)}")
+        return self
