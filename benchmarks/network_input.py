@@ -1,7 +1,8 @@
 """What should the network see: the affine scan, the warped one, or that with the log-Jacobian? On phantoms and real brains.
 
     python benchmarks/network_input.py phantom --results results --config config/config.yaml --work DIR
-        a finished study; its networks and a linear classifier on every input, scored on validation and test
+        a finished study, run with `register: {write_warped: true}`; a network and a linear classifier on every input,
+        scored on validation and test
     python benchmarks/network_input.py real --brains DIR --config config/config.yaml --work DIR
         brains with manual labels (<name>_T1.nii.gz, <name>_labels.nii.gz), each as it is and with shrunk hippocampi
 
@@ -26,66 +27,15 @@ from elr_mri.findings.metrics import METRICS, score
 from elr_mri.imaging import register
 from elr_mri.imaging.cache import pack, stored_row
 from elr_mri.imaging.convert import convert_scan
-from elr_mri.imaging.grids import at, pull
+from elr_mri.imaging.grids import at
+from elr_mri.imaging.names import verdict_path
 from elr_mri.imaging.packed import by_channel
-from elr_mri.imaging.template import brain_template, study_grid
-from elr_mri.imaging.transforms import read_affine, read_warp
+from elr_mri.imaging.template import brain_template
 from elr_mri.imaging.warp import DETAIL_BOX_MM
 from elr_mri.phantom.warps import Grid, exponential, velocity_of_divergence
-from elr_mri.provenance import read_json, sidecar, write_json
 from elr_mri.scans.table import CLASSES
 
 SPACES = ("affine", "warped", "warped-jacobian")
-
-
-def add_warped(results: Path, work: Path) -> None:
-    """Copy a study's `register` folder to `work` and add the warped images from the transforms that it holds.
-
-    The same as `register.write_warped: true`, without registering again: brain, bias field and white level are
-    computed anew from the stored mask, affine and warp.
-    """
-    for folder in sorted((results / "imaging" / "register").iterdir()):
-        qc = folder / f"{folder.name}_qc.json"
-        copied = work / "register" / folder.name
-        if not qc.is_file() or (copied / qc.name).is_file():
-            continue
-        if read_json(qc)["status"] == "fail":
-            write_json(copied / qc.name, read_json(qc))
-        else:
-            _add_warped(folder, copied, results / "imaging" / "convert" / folder.name)
-            print(folder.name, flush=True)
-
-
-def _add_warped(folder: Path, copied: Path, converted: Path) -> None:
-    told = read_json(folder / f"{folder.name}_qc.json")
-    files = {name: folder / file for name, file in told["files"].items()}
-    made = read_json(sidecar(files["affine_image"]))
-    made["settings"].pop("write_syn", None)
-    settings = config.Register.model_validate({**made["settings"], "write_warped": True})
-    image, mask = nib.load(converted / f"{folder.name}_T1w.nii.gz"), nib.load(files["mask"])
-    template, matrix, warp = (
-        brain_template(settings.template),
-        read_affine(files["affine"]),
-        read_warp(files["warp"]),
-    )
-    volume, inside = np.asarray(image.dataobj, dtype=np.float32), np.asarray(mask.dataobj) > 0
-    volume = np.clip(volume, 0, np.percentile(volume[::2, ::2, ::2], 99.9))
-    brain = np.where(inside, register._unbiased(volume, image.affine, inside, settings), 0)
-    brain = brain / register.white_level(template, brain, image.affine, matrix)
-    found = register.Registered(np.clip(brain, 0, register.MAX_INTENSITY), inside, image.affine, matrix, warp)
-    grid = study_grid(settings.spacing_mm)
-    affine_image = pull(found.brain, found.affine, grid, matrix)
-    gap = np.abs(affine_image - np.asarray(nib.load(files["affine_image"]).dataobj)).mean()
-    if gap > 0.01:
-        raise RuntimeError(f"{folder.name}: brain not reproduced, mean difference {gap:.4f} of white matter")
-    names = register.outputs(folder.name, settings)
-    copied.mkdir(parents=True, exist_ok=True)
-    register._save(copied / names["affine_image"], affine_image, grid.affine)
-    register._save(copied / names["warped_image"], register.warped(found, settings), grid.affine)
-    log_jacobian = register.log_jacobian(warp, template, settings)
-    register._save(copied / names["log_jacobian"], log_jacobian, grid.affine)
-    write_json(sidecar(copied / names["affine_image"]), {**made, "settings": settings.model_dump(mode="json")})
-    write_json(copied / f"{folder.name}_qc.json", {**told, "files": names})
 
 
 def phantom(results: Path, study: config.Study, work: Path, *, slug: str, seeds: list[int]) -> None:
@@ -94,12 +44,12 @@ def phantom(results: Path, study: config.Study, work: Path, *, slug: str, seeds:
     from elr_mri.learning.predict import predict
     from elr_mri.learning.train import train
 
-    add_warped(results, work)
     tables = results / "scans" / "ingest" / "scans.tsv", results / "scans" / "split" / "splits.tsv"
     told: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for space in SPACES:
         imaging, cache = results / "imaging", work / f"pack-{space}"
-        pack(tables[0], imaging / "convert", work / "register", imaging / "measure", config.Pack(space=space), cache)
+        steps = (imaging / step for step in ("convert", "register", "measure"))
+        pack(tables[0], imaging / "review" / "review.tsv", *steps, config.Pack(space=space), cache)
         told["linear", space] = [_linear(read_scan_set(cache, *tables))]
     _print_scores(told)
     for seed in seeds:
@@ -154,7 +104,7 @@ def real(brains: Path, settings: config.Register, work: Path, *, n_brains: int, 
     settings = settings.model_copy(update={"write_warped": True})
     names = [path.name.removesuffix("_T1.nii.gz") for path in sorted(brains.glob("*_T1.nii.gz"))][:n_brains]
     rows: dict[str, list[np.ndarray]] = {space: [] for space in SPACES}
-    grid = study_grid(settings.spacing_mm)
+    grid = register.template_of(settings).study_grid(settings.spacing_mm)
     told = {"shape": grid.shape, "affine": grid.affine}
     points, ends = grid.points(), np.array(DETAIL_BOX_MM)[:, :, None, None, None]
     box = ((points > ends[0]) & (points < ends[1])).all(axis=0) & (
@@ -163,7 +113,7 @@ def real(brains: Path, settings: config.Register, work: Path, *, n_brains: int, 
     for name in names:
         for kind, share in (("whole", 0.0), ("shrunk", shrink)):
             scan_id = f"{name}-{kind}"
-            if not (work / scan_id / f"{scan_id}_qc.json").is_file():
+            if verdict_path(work / scan_id, scan_id) is None:
                 source = _shrunk(brains, name, share, work / f"{scan_id}.nii")
                 converted = convert_scan(str(source), work / scan_id, scan_id, config.Convert())
                 register.register_scan(

@@ -133,10 +133,11 @@ def tissue(still: np.ndarray, warped: np.ndarray, seen: np.ndarray, inside: np.n
     al., Front Neuroinform 10, 2016).
     """
     held = inside & (seen > 0.9)
-    deep = ndimage.binary_erosion(inside, iterations=2) & held
+    core = ndimage.binary_erosion(inside, iterations=2)
+    deep = core & held
     nearby = [ndimage.gaussian_filter(part * held, NEARBY_MM / QC_SPACING_MM) for part in (warped, np.float32(1))]
     warped = warped * nearby[1] / np.maximum(nearby[0], 1e-6)
-    bands = {name: np.percentile(still[inside], band) for name, band in TISSUES.items()}
+    bands = tissue_bands(still, inside, core)
     found = {name: warped[deep & (still >= low) & (still <= high)] for name, (low, high) in bands.items()}
     if min(values.size for values in found.values()) < 30:
         return {"white_over_grey": 0.0, "grey_over_fluid": 0.0, "joint_variation": 99.0}
@@ -147,6 +148,16 @@ def tissue(still: np.ndarray, warped: np.ndarray, seen: np.ndarray, inside: np.n
         "grey_over_fluid": middle["grey"] / max(middle["fluid"], 0.01),
         "joint_variation": min((spread["white"] + spread["grey"]) / max(middle["white"] - middle["grey"], 1e-3), 99.0),
     }
+
+
+def tissue_bands(still: np.ndarray, inside: np.ndarray, core: np.ndarray) -> dict[str, np.ndarray]:
+    """The template's lowest and highest intensity of each tissue; within `core` alone where the dark rim of a template
+    (a brain with a wide mask) would take the fluid's place."""
+    for where in (inside, core):
+        bands = {name: np.percentile(still[where], band) for name, band in TISSUES.items()}
+        if all(np.count_nonzero((still[core] >= low) & (still[core] <= high)) >= 100 for low, high in bands.values()):
+            break
+    return bands
 
 
 def signal(volume: np.ndarray, brain: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -189,7 +189,7 @@ def test_the_step_writes_every_scan_with_its_source_and_reason(tmp_path):
     SCANS.write(scan_table(), tmp_path / "scans.tsv")
     files.run(tmp_path / "fs", A)
     settings = Measure(source="freesurfer", path=str(tmp_path / "fs"))
-    for batch in (A, B):
+    for batch in scan_table()["subject_id"]:
         measure(tmp_path / "scans.tsv", tmp_path / "register", batch, 0, settings, tmp_path / "measure")
     frame = ROI.read(tmp_path / "measure" / A / f"{A}_volumes.tsv")
     assert dict(zip(frame["region"], frame["volume_mm3"], strict=True)) == pytest.approx(EXPECTED)
@@ -197,5 +197,7 @@ def test_the_step_writes_every_scan_with_its_source_and_reason(tmp_path):
     assert told["settings"]["source"] == "freesurfer" and told["reason"] == "no row or folder names this scan"
     assert str(tmp_path) not in json.dumps(told["settings"])
     assert ROI.read(tmp_path / "measure" / B / f"{B}_volumes.tsv")["volume_mm3"].isna().all()
-    status = pd.read_csv(tmp_path / "measure" / "batches" / f"{B}.tsv", sep="\t")
+    status = pd.read_csv(
+        tmp_path / "measure" / "batches" / f"{scan_table().set_index('scan_id')['subject_id'][B]}.tsv", sep="\t"
+    )
     assert list(status["status"]) == ["fail"]

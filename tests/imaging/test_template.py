@@ -321,7 +321,7 @@ def test_outputs_are_one_interpolation_of_the_native_scan():
     )  # what linear interpolation half way between voxels takes from the wave
     for wave, limit in ((lambda x: 0.01 * x[0] + 0.02 * x[1], 1e-4), (lambda x: np.sin(x[0] * 2 * np.pi / 9), once)):
         brain = wave(points).astype(np.float32)
-        found = register.Registered(brain, brain > 0, native.affine, matrix, warp)
+        found = register.Registered(brain, brain, brain > 0, native.affine, matrix, warp)
         for written, through_warp in (
             (register.warped(found, grid), warp),
             (pull(brain, native.affine, grid, matrix), None),
