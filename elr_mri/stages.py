@@ -12,7 +12,7 @@ VERSIONS = {
     "demographics": 1,
     "convert": 4,
     "audit": 1,
-    "register": 5,
+    "register": 6,
     "atlases": 1,
     "measure": 4,
     "review": 1,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from elr_mri.config import Ingest, Register, Split, Study, Train, parse, section
 from elr_mri.errors import BadInput
+from elr_mri.sections import RECIPES
 
 COHORT = {"name": "ADNI", "format": "adni", "path": "data"}
 MODEL = {"network": "wide"}
@@ -108,6 +109,21 @@ def test_sections_are_frozen_and_survive_json():
         Split().seed = 3
     for model in (Register(), Train(models={"wide": MODEL}), Split(seed=4)):
         assert parse(type(model), json.loads(model.model_dump_json()), where="") == model
+
+
+def test_a_recipe_sets_what_is_not_given_beside_it():
+    plain, fast = Register(), Register(recipe="fast", detail_iterations=7)
+    assert plain == Register(recipe="standard") and plain.warp == "demons"
+    assert fast.n4_spacing_mm == RECIPES["fast"]["n4_spacing_mm"] != plain.n4_spacing_mm and fast.detail_iterations == 7
+    assert Register(recipe="affine").warp == "none" and Register(recipe="affine", warp="syn").warp == "syn"
+    assert all(set(keys) <= set(Register.model_fields) - {"template", "spacing_mm"} for keys in RECIPES.values())
+    with pytest.raises(BadInput, match="'affine', 'fast', 'standard' or 'accurate'"):
+        parse(Register, {"recipe": "quick"}, where="config")
+
+
+def test_fusion_needs_atlases():
+    with pytest.raises(ValidationError, match=r"needs atlases\.path"):
+        Study.model_validate({"cohorts": [COHORT], "measure": {"source": "fusion"}})
 
 
 def test_a_warped_cache_needs_warped_scans():

@@ -59,11 +59,10 @@ def disk(study: Study, *, n_scans: int, n_phantoms: int, native_voxels: int, par
     parameters : by model, empty where torch is not there to tell
     """
     from elr_mri.imaging.template import brain_grid, study_grid
-    from elr_mri.imaging.warp import FIELD_SPACING_MM
 
     register, mega = study.register, 1e6
     grid = study_grid(register.spacing_mm).shape
-    field = brain_grid(min(register.syn_spacing_mm, FIELD_SPACING_MM)).shape
+    field = brain_grid(register.field_spacing_mm).shape
     size, native = prod(grid), native_voxels / mega
     copies, item = 3 if register.write_warped else 1, 1 if study.pack.dtype == "uint8" else 2
     channels = 2 if study.pack.space == "warped-jacobian" else 1

@@ -25,7 +25,7 @@ from elr_mri.imaging.demons import MAX_STEP_VOXELS, compose, identity, normalise
 from elr_mri.imaging.grids import Grid, box, pull, regrid, through
 from elr_mri.imaging.template import Template
 from elr_mri.imaging.transforms import Warp
-from elr_mri.imaging.warp import DETAIL_BOX_MM, FIELD_SPACING_MM, deform, fade
+from elr_mri.imaging.warp import DETAIL_BOX_MM, deform, fade
 
 #: Rounds of "mean, then every visit to the mean": spacing and half-width of the normalising cube (mm), iterations.
 ROUNDS = ((4.0, 16.0, 6), (3.0, 12.0, 6), (2.0, 8.0, 5), (2.0, 8.0, 4))
@@ -164,7 +164,7 @@ def deformations(
     visits differ by plus and minus the same field whichever comes first.
     """
     mean = Mean(visits, matrices)
-    whole = template.brain_grid(min(settings.syn_spacing_mm, FIELD_SPACING_MM))
+    whole = template.brain_grid(settings.field_spacing_mm)
     found = _follow(mean, [Warp(whole, np.zeros((3, *whole.shape), dtype=np.float32))] * len(visits))
     if settings.detail_iterations:
         corners = template.carried(DETAIL_BOX_MM)

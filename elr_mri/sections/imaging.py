@@ -27,7 +27,7 @@ class Audit(Section):
 
 #: The named recipes of registration, from quick to thorough: what each sets; `config/README.md` has their times and Dice.
 RECIPES: dict[str, dict[str, Any]] = {
-    "affine": {"n4_spacing_mm": 6.0, "warp": "none", "detail_iterations": 0},
+    "affine": {"n4_spacing_mm": 6.0, "warp": "none", "detail_iterations": 0, "field_spacing_mm": 5.0},
     "fast": {
         "n4_spacing_mm": 8.0,
         "n4_iterations": (12, 12),
@@ -36,14 +36,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "syn_iterations": (15, 10),
         "detail_spacing_mm": 2.0,
         "detail_iterations": 30,
+        "field_spacing_mm": 3.0,
     },
     "standard": {},
     "accurate": {
         "affine_spacing_mm": 3.0,
-        "syn_spacing_mm": 2.0,
+        "syn_spacing_mm": 1.5,
         "syn_iterations": (40, 30, 20),
-        "detail_spacing_mm": 1.0,
-        "detail_iterations": 30,
+        "detail_iterations": 60,
+        "field_spacing_mm": 1.5,
     },
 }
 
@@ -53,7 +54,7 @@ class Register(Section):
 
     `recipe` sets all the rest but template and output grid; a key given beside it goes before the recipe's. Spacings in
     mm. `syn_iterations` are the steps of the deformable registration from coarse to fine, the last at
-    `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all). `warp` is the engine:
+    `syn_spacing_mm`; `detail_*` refine the medial temporal lobes further (0 iterations: not at all); the warp is kept at `field_spacing_mm`. `warp` is the engine:
     our demons (fast, the same on every machine), SyN of ANTs, or none. `write_warped` also writes the deformed scan and
     the logarithm of the warp's local volume ratio.
     `template` is the shipped one, `templateflow:<id>` or a path; `template_mask` the brain in it, where that is known.
@@ -70,8 +71,9 @@ class Register(Section):
     warp: Literal["none", "demons", "syn"] = "demons"
     syn_spacing_mm: Positive = 2.5
     syn_iterations: Annotated[tuple[int, ...], Field(min_length=1)] = (25, 20, 10)
-    detail_spacing_mm: Positive = 1.5
-    detail_iterations: Annotated[int, Field(ge=0)] = 20
+    detail_spacing_mm: Positive = 1.0
+    detail_iterations: Annotated[int, Field(ge=0)] = 40
+    field_spacing_mm: Positive = 2.0
     write_warped: bool = False
     longitudinal: bool = False
 

@@ -17,16 +17,7 @@ from elr_mri.imaging import convert, register
 from elr_mri.imaging.grids import Grid, at, box
 from elr_mri.imaging.template import head_template
 
-FAST = Register(
-    spacing_mm=3.0,
-    n4_spacing_mm=8.0,
-    n4_iterations=(10, 10),
-    affine_spacing_mm=5.0,
-    syn_spacing_mm=4.0,
-    syn_iterations=(15, 10),
-    detail_spacing_mm=2.0,
-    detail_iterations=18,
-)
+FAST = Register(recipe="fast", spacing_mm=3.0, n4_iterations=(10, 10), detail_iterations=18)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from elr_mri.imaging.register import register_converted
 from elr_mri.imaging.template import MNI, brain_template, study_grid
 from elr_mri.imaging.transforms import read_affine, write_affine
 
-SETTINGS = Register(spacing_mm=3.0, syn_spacing_mm=6.0, syn_iterations=(4,), detail_iterations=0)
+SETTINGS = Register(recipe="fast", spacing_mm=3.0, syn_spacing_mm=6.0, syn_iterations=(4,), detail_iterations=0)
 NAME = "sub-a_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz"
 
 

@@ -29,8 +29,8 @@ MINI = changed(
     phantom={"n_subjects": 26, "n_external": 6, "visits_per_subject": 1, "spacing_mm": 4.0, "effect_scale": 3.0},
     split={"val_share": 0.2, "test_share": 0.3},
     register={
+        "recipe": "fast",
         "spacing_mm": 4.0,
-        "syn_spacing_mm": 4.0,
         "syn_iterations": [4, 4],
         "detail_iterations": 0,
         "n4_iterations": [5],
