@@ -43,6 +43,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "affine_spacing_mm": 3.0,
         "syn_spacing_mm": 1.5,
         "syn_iterations": (40, 30, 20),
+        "detail_spacing_mm": 1.0,
         "detail_iterations": 60,
         "field_spacing_mm": 1.5,
     },
@@ -71,7 +72,7 @@ class Register(Section):
     warp: Literal["none", "demons", "syn"] = "demons"
     syn_spacing_mm: Positive = 2.5
     syn_iterations: Annotated[tuple[int, ...], Field(min_length=1)] = (25, 20, 10)
-    detail_spacing_mm: Positive = 1.0
+    detail_spacing_mm: Positive = 1.25
     detail_iterations: Annotated[int, Field(ge=0)] = 40
     field_spacing_mm: Positive = 2.0
     write_warped: bool = False
