@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from elr_mri.config import Atlases, Register
+from elr_mri.config import Atlases, Measure, Register
 from elr_mri.errors import BadInput
-from elr_mri.imaging import fusion
+from elr_mri.imaging import fusion, names
 from elr_mri.imaging.atlases import as_atlas, atlases, digest_atlases, find, read_atlases, renumber
 from elr_mri.imaging.grids import Grid, at
-from elr_mri.imaging.labels import REGIONS, read_labels
+from elr_mri.imaging.labels import REGIONS, ROI, read_labels
+from elr_mri.imaging.measure import Voters, measure_scan
 from elr_mri.imaging.qc import dice
 from elr_mri.imaging.template import MNI, brain_grid, brain_template
 from elr_mri.imaging.transforms import Warp
@@ -173,3 +174,38 @@ def test_a_region_missing_from_the_labels_is_named():
     with pytest.raises(BadInput, match="none of hippocampus_right"):
         renumber(np.full((2, 2, 2), 48), {"hippocampus_left": 48, "hippocampus_right": 47}, where="x")
     assert set(np.unique(renumber(np.array([[[5, 6, 7]]]), {"hippocampus_left": (5, 6)}, where="x"))) == {0, 1}
+
+
+def test_a_scan_is_measured_by_its_atlases(folder, study, tmp_path):
+    made, _, _ = study
+    scan_id = "sub-plain_ses-M000"
+    atlases(Atlases(path=str(folder), numbers=NUMBERS), FAST, tmp_path / "atlases")
+    voters = Voters.read(tmp_path / "atlases", made / "convert")
+    settings = Measure(source="fusion", mirror=True)
+    one = measure_scan(made / "register" / scan_id, tmp_path / "one", scan_id, Measure())["volumes_mm3"]
+    told = measure_scan(made / "register" / scan_id, tmp_path / "m", scan_id, settings, voters=voters)
+    files = names.measured(scan_id, MNI)
+    table = ROI.read(tmp_path / "m" / files["volumes"]).set_index("region")
+    for side in ("left", "right"):
+        fused = table.loc[f"hippocampus_{side}"]
+        assert fused["volume_mm3"] == pytest.approx(one[f"hippocampus_{side}"], rel=0.25)
+        assert fused["volume_mm3"] != pytest.approx(one[f"hippocampus_{side}"], rel=1e-4)
+        assert fused["sd_mm3"] > 0 and 0.7 < fused["agreement"] <= 1
+        assert told["volumes_mm3"][f"entorhinal_{side}"] == pytest.approx(
+            one[f"entorhinal_{side}"]
+        )  # no atlas labels it
+        assert np.isnan(table.loc[f"entorhinal_{side}", "agreement"])
+    assert set(np.unique(np.asarray(nib.load(tmp_path / "m" / files["labels"]).dataobj))) == {0, 1, 2, 3, 4}
+    stamp = (tmp_path / "m" / files["volumes"]).stat().st_mtime_ns
+    measure_scan(made / "register" / scan_id, tmp_path / "m", scan_id, settings, voters=voters)
+    assert (tmp_path / "m" / files["volumes"]).stat().st_mtime_ns == stamp
+    other = Voters(voters.atlases, {"A": "another"}, voters.convert_dir)
+    measure_scan(made / "register" / scan_id, tmp_path / "m", scan_id, settings, voters=other)
+    assert (tmp_path / "m" / files["volumes"]).stat().st_mtime_ns > stamp
+
+
+def test_fusion_without_its_folders_is_told(tmp_path):
+    with pytest.raises(BadInput, match="--atlases and --converted"):
+        Voters.read(None, tmp_path)
+    with pytest.raises(BadInput, match="elr-mri atlases"):
+        Voters.read(tmp_path, tmp_path)
