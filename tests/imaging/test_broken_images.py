@@ -176,7 +176,7 @@ def test_nothing_of_a_dicom_header_but_geometry_is_written(tmp_path: Path) -> No
     """The NIfTI header has no free text left, and there is no sidecar of DICOM fields."""
     with tarfile.open(Path(DATA or "") / "t1" / "studyforrest_dicom.tar.gz") as archive:
         files = [m for m in archive.getmembers() if m.isfile() and "dicom" in m.name.lower()]
-        archive.extractall(tmp_path / "in", files, filter="data")
+        archive.extractall(tmp_path / "in", files)  # Python 3.11.2 knows no filter
     folder = next(p.parent for p in (tmp_path / "in").rglob("*") if p.is_file() and p.stat().st_size > 10_000)
     told = go(folder, tmp_path)
     assert told["status"] == "pass"
