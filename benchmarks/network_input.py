@@ -17,22 +17,21 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from volumes import shrink as shrink_hippocampi
 
 from elr_mri import config
 from elr_mri.findings.bootstrap import draw_scores, interval
 from elr_mri.findings.metrics import METRICS, score
 from elr_mri.imaging import register
+from elr_mri.imaging.atlases import renumber
 from elr_mri.imaging.cache import pack, stored_row
 from elr_mri.imaging.convert import convert_scan
-from elr_mri.imaging.grids import at
 from elr_mri.imaging.names import verdict_path
 from elr_mri.imaging.packed import by_channel
 from elr_mri.imaging.template import brain_template
 from elr_mri.imaging.warp import DETAIL_BOX_MM
-from elr_mri.phantom.warps import Grid, exponential, velocity_of_divergence
 from elr_mri.scans.table import CLASSES
 
 SPACES = ("affine", "warped", "warped-jacobian")
@@ -138,29 +137,12 @@ def real(brains: Path, settings: config.Register, work: Path, *, n_brains: int, 
 
 
 def _shrunk(brains: Path, name: str, share: float, out: Path) -> Path:
-    """A brain whose hippocampi (labels 47, 48) are smaller by `share`, as the phantom's planted atrophy shrinks regions."""
-    image = nib.load(brains / f"{name}_T1.nii.gz")
-    affine = image.affine
-    volume = np.asarray(image.dataobj, dtype=np.float32)
+    """A brain whose hippocampi (labels 47, 48) are smaller by `share`, as `volumes.py` shrinks them."""
+    image, labels = (nib.as_closest_canonical(nib.load(brains / f"{name}_{kind}.nii.gz")) for kind in ("T1", "labels"))
+    volume, affine = np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine)
     if share:
-        labels = np.isin(np.asarray(nib.load(brains / f"{name}_labels.nii.gz").dataobj), (47, 48)).astype(np.float32)
-        corners = np.array([[0, 0, 0], volume.shape]) @ affine[:3, :3].T + affine[:3, 3]
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        field_grid = Grid(tuple(int(n) for n in np.ceil((high - low) / 3.0) + 1), tuple(low), 3.0)
-        source = at(ndimage.gaussian_filter(labels, 1.5), affine, field_grid.points(), mode="constant")
-        source = np.clip(2 * source, 0, 1)
-        wanted, strength = np.log1p(-share), np.log1p(-share)
-        steps = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in volume.shape], indexing="ij"))
-        points = np.tensordot(affine[:3, :3].astype(np.float32), steps, 1) + affine[:3, 3, None, None, None].astype(
-            np.float32
-        )
-        for _ in range(3):
-            velocity = velocity_of_divergence(-strength * source, field_grid)
-            moved = points + field_grid.sample(exponential(velocity, field_grid), points)
-            got = np.log(at(labels, affine, moved, mode="constant").sum() / labels.sum())
-            strength *= wanted / got
-        volume = at(volume, affine, moved, mode="constant")
-        print(f"{name}: hippocampi at {np.exp(got):.3f} of their volume", flush=True)
+        numbers = {"hippocampus_left": 48, "hippocampus_right": 47}
+        volume, _ = shrink_hippocampi(volume, affine, renumber(np.asarray(labels.dataobj), numbers, where=name), share)
     out.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(volume, affine), out)
     return out
