@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import Baseline, Evaluate, Report
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
-from elr_mri.sections.learning import Elr, Explain, Model, Predict, Train
+from elr_mri.sections.learning import Augment, Elr, Explain, Model, Predict, Train
 from elr_mri.sections.scans import Anatomy, Cohort, Demographics, Ingest, Phantom, Published, Split
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Anatomy",
     "Atlases",
     "Audit",
+    "Augment",
     "Baseline",
     "Cohort",
     "Convert",
