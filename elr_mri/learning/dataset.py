@@ -48,6 +48,10 @@ class ScanSet:
         """The scans of some splits, in the same order."""
         return ScanSet(self.table[self.table["split"].isin(splits)].reset_index(drop=True), self.volumes, self.meta)
 
+    def part(self, lines: slice) -> ScanSet:
+        """Some lines of the table, in the same order."""
+        return ScanSet(self.table.iloc[lines].reset_index(drop=True), self.volumes, self.meta)
+
     def __len__(self) -> int:
         return len(self.table)
 

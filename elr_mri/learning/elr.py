@@ -66,9 +66,35 @@ def elr_loss(logits: Tensor, labels: Tensor, rows: Tensor, targets: EarlyLearnin
     weight : float
         λ; at 0 this is cross-entropy.
     """
-    probabilities = functional.softmax(logits.float(), dim=1)
-    targets.update(rows, probabilities)
-    return functional.cross_entropy(logits.float(), labels) + weight * targets.penalty(rows, probabilities)
+    targets.update(rows, functional.softmax(logits.float(), dim=1))
+    return regularized_loss(logits, labels, rows, targets, weight)
+
+
+def regularized_loss(
+    logits: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    targets: EarlyLearningTargets,
+    weight: float,
+    *,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy plus `weight` times the penalty of targets that were updated before.
+
+    Parameters
+    ----------
+    class_weights : (n_classes,) float or None
+        Factor of the cross-entropy of each given class. The mean is over scans, not over weights, so that the loss of a
+        batch is the mean of its parts' losses.
+    label_smoothing : float
+        Share of each label that is spread over all classes (Szegedy et al. 2016).
+    """
+    reduction = "mean" if class_weights is None else "none"  # torch's weighted mean divides by the batch's weights
+    entropy = functional.cross_entropy(
+        logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing, reduction=reduction
+    ).mean()
+    return entropy + weight * targets.penalty(rows, functional.softmax(logits.float(), dim=1))
 
 
 def _clamped(probabilities: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from elr_mri.errors import BadInput
 from elr_mri.learning.age import AgeEncoder
 from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.dropout import Dropout
 
 Norm = Literal["instance", "batch", "group", "none"]
 Age = Literal["sinusoid", "scalar", "none"]
@@ -74,7 +75,7 @@ class VolumeNet(nn.Module):
     ):
         super().__init__()
         self.blocks, self.embed, self.age = blocks, embed, age
-        self.age_dropout = nn.Dropout(dropout)
+        self.age_dropout = Dropout(dropout)
         self.classifier = classifier
 
     def forward(self, volumes: Tensor, ages_years: Tensor | None = None) -> Tensor:
@@ -218,8 +219,8 @@ def _wide_head(n_inputs: int, width: int, n_classes: int) -> tuple[int, nn.Modul
 def _alexnet_head(n_inputs: int, width: int, n_classes: int) -> tuple[int, nn.Module, nn.Module]:
     """AlexNet's three fully connected layers with dropout 0.5; 4096 units at width 8."""
     units = 512 * width
-    embed = nn.Sequential(nn.Dropout(0.5), nn.Linear(n_inputs, units), nn.ReLU())
-    classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, n_classes))
+    embed = nn.Sequential(Dropout(0.5), nn.Linear(n_inputs, units), nn.ReLU())
+    classifier = nn.Sequential(Dropout(0.5), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, n_classes))
     return units, embed, classifier
 
 

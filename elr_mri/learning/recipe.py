@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from elr_mri.config import Model as ModelSettings
@@ -36,6 +37,18 @@ def _freeze_scale_free(net: nn.Module, model: ModelSettings) -> None:
     if model.network in ("wide", "wide-paper") and model.norm == "instance" and net.blocks[0].in_channels == 1:
         for weights in net.blocks[0].parameters():
             weights.requires_grad_(False)
+
+
+def class_weights(labels: Tensor, n_classes: int, kind: str) -> Tensor | None:
+    """(n_classes,) float32: n / (n_classes · n of the class) for `balanced`, so that their mean over the scans is 1; None for `none`."""
+    if kind == "none":
+        return None
+    return len(labels) / (n_classes * torch.bincount(labels, minlength=n_classes).float())
+
+
+def step_seed(seed: int, epoch: int, batch: int) -> int:
+    """The seed of everything that torch draws in one step: a run that continues in mid-epoch needs no generator's state."""
+    return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def learning_rate(step: int, n_steps: int, settings: Train) -> float:
@@ -71,3 +84,17 @@ def precision(name: str, on: torch.device) -> torch.dtype:
     if name != "auto":
         return getattr(torch, name)
     return torch.bfloat16 if on.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def fast(network: nn.Module, settings: Train, on: torch.device) -> nn.Module:
+    """The network as it is called in training: compiled where that is asked for, by default on a GPU."""
+    wanted = on.type == "cuda" if settings.compile == "auto" else settings.compile
+    return torch.compile(network) if wanted else network
+
+
+def be_deterministic(wanted: bool | str, on: torch.device) -> None:
+    """Let torch choose operations that give the same bits every time; on a GPU it warns of those that it has none for."""
+    exact = on.type == "cpu" if wanted == "auto" else wanted
+    torch.use_deterministic_algorithms(exact, warn_only=on.type != "cpu")
+    torch.backends.cudnn.benchmark = not exact
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of a step

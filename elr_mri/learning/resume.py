@@ -1,13 +1,15 @@
 """The training state on disk: what a killed run needs to end with the same bits as an uninterrupted one.
 
-One safetensors file holds weights, optimizer, ELR targets and, in its header, the epochs done, the
-history and the run's fingerprint; one `os.replace` makes it whole. Random numbers need no state: they
-are functions of (seed, epoch).
+One safetensors file holds weights, their average, optimizer, ELR targets, the sums of a begun epoch and, in its header, the
+history, the batches done since and the run's fingerprint; one `os.replace` makes it whole. Random numbers need no
+state: they are functions of (seed, epoch, batch).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +21,57 @@ from elr_mri.errors import BadInput
 from elr_mri.learning.checkpoint import save_tensors
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What is done of an epoch: so many batches, in so many seconds."""
+
+    batches: int = 0
+    seconds: float = 0.0
+
+
 def save_state(
     path: Path,
     *,
     fingerprint: dict[str, Any],
     history: list[dict[str, Any]],
+    begun: Begun,
     optimizer: Optimizer,
     **modules: nn.Module,
 ) -> None:
-    """Write the state after an epoch, atomically."""
+    """Write the state after a step, atomically: `history` of the whole epochs, and what is done of the next one."""
     tensors = {
         f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()
     }
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{slot}": tensor for slot, tensor in slots.items() if tensor is not None}
-    save_tensors(path, tensors, {"fingerprint": json.dumps(fingerprint), "history": json.dumps(history)})
+    header = {"fingerprint": fingerprint, "history": history, "begun": asdict(begun)}
+    save_tensors(path, tensors, {name: json.dumps(content) for name, content in header.items()})
 
 
 def load_state(
-    path: Path, *, fingerprint: dict[str, Any], restart_if_changed: bool, optimizer: Optimizer, **modules: nn.Module
-) -> list[dict[str, Any]]:
-    """Take up the state at `path` and return its history; an empty one where the run starts anew.
+    path: Path,
+    *,
+    fingerprint: dict[str, Any],
+    restart_if_changed: bool,
+    tell: Callable[[str], None],
+    optimizer: Optimizer,
+    **modules: nn.Module,
+) -> tuple[list[dict[str, Any]], Begun]:
+    """Take up the state at `path`; returns the history of whole epochs and what is done of the next one, both empty for a new run.
 
     A state of another run (settings, data, order, version) is refused with the first difference named, or
-    left aside where `restart_if_changed`.
+    left aside, and `tell` told of it, where `restart_if_changed`.
     """
     if not path.is_file():
-        return []
+        return [], Begun()
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata()
             if (told := json.loads(header["fingerprint"])) != fingerprint:
-                if restart_if_changed:
-                    return []
                 key, was, now = _difference(told, fingerprint)
+                if restart_if_changed:
+                    tell(f"training anew: the state found has {key} {was}, this run {now}")
+                    return [], Begun()
                 raise BadInput(
                     expected=f"the training state of this run ({key} {now})",
                     got=f"one with {key} {was}",
@@ -60,7 +79,7 @@ def load_state(
                     fix="Pass --restart to train anew, or another output folder.",
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as problem:
+    except (SafetensorError, KeyError, ValueError) as problem:
         raise BadInput(
             expected="a training state", got=str(problem), where=str(path), fix="Delete it to train anew."
         ) from problem
@@ -72,7 +91,7 @@ def load_state(
             _, number, slot = key.split(".")
             slots.setdefault(int(number), {})[slot] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    return json.loads(header["history"])
+    return json.loads(header["history"]), Begun(**json.loads(header["begun"]))
 
 
 def _difference(told: dict[str, Any], wanted: dict[str, Any], path: str = "") -> tuple[str, Any, Any]:

@@ -7,34 +7,43 @@ test scans.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 from torch.nn import functional
 
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
-from elr_mri.learning.checkpoint import GRID_KEYS, Model, save_model, save_tensors
-from elr_mri.learning.dataset import ScanSet, draw_epoch, look, read_scan_set
-from elr_mri.learning.elr import EarlyLearningTargets, elr_loss
+from elr_mri.learning.checkpoint import GRID_KEYS, save_model, save_tensors
+from elr_mri.learning.dataset import read_scan_set
+from elr_mri.learning.distributed import team
+from elr_mri.learning.dropout import divide_dropout
 from elr_mri.learning.predict import scan_logits
-from elr_mri.learning.resume import load_state, save_state
-from elr_mri.provenance import atomic, digest_json, record
+from elr_mri.learning.progress import Progress
+from elr_mri.learning.resume import Begun, load_state, save_state
+from elr_mri.learning.run import Run, fingerprint, prepare
+from elr_mri.learning.slots import slot
+from elr_mri.provenance import record
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["train"]
+
+#: A mean cross-entropy of so many times that of guessing means that a run has diverged.
+DIVERGED = 20.0
+
+#: So many steps pass between two looks for divergence: a look makes a GPU wait.
+LOOK_EVERY = 20
+
+#: Where in a model folder the training state and the weights of the chosen epoch lie.
+STATE, BEST = Path("state", "resume.safetensors"), Path("state", "best.safetensors")
 
 
 def train(
@@ -52,8 +61,9 @@ def train(
 ) -> None:
     """Train `settings.models[slug]` and write its model folder.
 
-    Killed at any moment, the same call continues after the last whole epoch and ends with the same weights, on
+    Killed at any moment, the same call continues after the last saved step and ends with the same weights, on
     a CPU to the bit. State of another run in `out_dir` is refused, or overwritten where `restart_if_changed`.
+    Under `torchrun` several processes train the one model, each on its share of every batch.
 
     Parameters
     ----------
@@ -62,175 +72,87 @@ def train(
     slug : str
         Key of the model in `settings.models`.
     out_dir : path
-        Receives model.safetensors, model.json, history.tsv and state/.
+        Receives model.safetensors, model.json, history.tsv, events/ (for TensorBoard) and state/.
     synthetic : bool
         Whether the scans are phantoms; `model.json` says so, and whatever is predicted with the model.
     progress : callable
-        Receives one line per epoch.
+        Receives the lines that tell how it goes.
     """
-    settings = settings.of(slug)
-    run = _prepare(read_scan_set(cache_dir, scans_path, splits_path), settings, slug=slug, seed=seed)
-    out_dir, scans, model = Path(out_dir), run.train, run.model
-    state, best = out_dir / "state" / "resume.safetensors", out_dir / "state" / "best.safetensors"
-    fingerprint = _fingerprint(run, settings, slug=slug, seed=seed)
-    parts = {"model": model, "targets": run.targets, "optimizer": run.optimizer}
-    history = load_state(state, fingerprint=fingerprint, restart_if_changed=restart_if_changed, **parts)
+    settings, out_dir = settings.of(slug), Path(out_dir)
+    scans = read_scan_set(cache_dir, scans_path, splits_path)
+    with team(settings.device) as here, slot(settings.device, here, tell=progress) as device:
+        run = prepare(scans, settings, recipe.device(device), here, slug=slug, seed=seed)
+        mark = fingerprint(run, settings, slug=slug, seed=seed)
+        tell = Progress(out_dir, slug, settings.epochs, len(run.train), progress if here.leads else None)
+        history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
+        if here.leads:
+            run.kept.load_state_dict(load_file(out_dir / BEST))
+            _write(out_dir, run, history, settings, mark, synthetic=synthetic)
 
-    for epoch in range(len(history), settings.epochs):
-        started, tally = time.perf_counter(), []
-        torch.manual_seed(seed * 100_003 + epoch)  # dropout
-        model.train()
-        for places, views in draw_epoch(len(scans), run.shape, seed=seed, epoch=epoch, **run.drawing):
-            rate = recipe.learning_rate(run.step(epoch, len(tally)), settings.epochs * run.n_batches, settings)
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate
-            rows = torch.from_numpy(places)
-            labels, ages = scans.labels[rows].to(run.device), scans.ages_years[rows].to(run.device)
-            volumes = look(model.standardise(scans.read(places).to(run.device)), views, model.crop)
+
+def _fit(
+    run: Run, settings: config.Train, mark: dict[str, Any], out_dir: Path, tell: Progress, *, restart_if_changed: bool
+) -> list[dict[str, Any]]:
+    """The loop: forward, loss, backward, step, validate, save. Returns the history, one line per epoch."""
+    here, seed, n_batches = run.team, mark["seed"], len(run.feed)
+    path, parts = out_dir / STATE, {"fingerprint": mark, **run.state}
+    history, begun = load_state(path, restart_if_changed=restart_if_changed, tell=tell.say, **parts)
+    while len(history) < settings.epochs and not stopped(history, settings.patience):
+        epoch, started, saved = len(history), time.perf_counter() - begun.seconds, time.perf_counter()
+        run.model.train()
+        batches = run.feed.epoch(seed=seed, epoch=epoch, start=begun.batches, rank=here.rank, world=here.size)
+        for number, batch in enumerate(batches, begun.batches):
+            rate = recipe.learning_rate(epoch * n_batches + number, settings.epochs * n_batches, settings)
+            rows = here.gather(batch.rows)
+            torch.manual_seed(recipe.step_seed(seed, epoch, number))  # dropout
+            divide_dropout(run.model.network, here.share(len(rows)), len(rows))
             with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
-                logits = model.network(volumes, ages).float()
-            loss = elr_loss(logits, labels, rows.to(run.device), run.targets, run.elr_weight)
+                logits = run.forward(batch.volumes, batch.ages).float()
+            everyone = here.gather(logits)
+            run.targets.update(rows, functional.softmax(everyone, dim=1))
+            loss = run.loss(logits, batch.rows)
             run.optimizer.zero_grad()
-            loss.backward()
-            run.optimizer.step()
-            tally.append(_batch_facts(loss, logits, labels))
-        line = {"epoch": epoch + 1, "learning_rate": rate, **_mean(tally), **_validate(run)}
-        line["seconds"] = round(time.perf_counter() - started, 2)
-        if not math.isfinite(line["train_loss"]):
-            raise BadInput(
-                expected="a finite training loss",
-                got=f"{line['train_loss']} in epoch {epoch + 1}",
-                where=slug,
-                fix="Lower train.learning_rate; the state of the epoch before is kept.",
-            )
-        history.append(line)
-        if chosen(history, settings.select) == len(history) - 1:
-            save_tensors(best, model.state_dict())
-        save_state(state, fingerprint=fingerprint, history=history, **parts)
-        progress(_told(slug, line, settings.epochs))
-
-    model.load_state_dict(load_file(best))
-    _write(out_dir, run, history, settings, fingerprint, synthetic=synthetic)
-
-
-@dataclass
-class Run:
-    """What the loop works on: the model and its training and validation scans."""
-
-    model: Model
-    optimizer: torch.optim.Optimizer
-    targets: EarlyLearningTargets
-    elr_weight: float
-    train: ScanSet
-    val: ScanSet
-    network: dict[str, Any]
-    drawing: dict[str, Any]
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(X, Y, Z) of the packed grid."""
-        return self.train.row_shape[-3:]
-
-    @property
-    def n_batches(self) -> int:
-        """Batches per epoch."""
-        return math.ceil(len(self.train) / self.drawing["batch_size"])
-
-    def step(self, epoch: int, batch: int) -> int:
-        """Number of the optimizer step, from 0."""
-        return epoch * self.n_batches + batch
+            (loss * (len(logits) * here.size / len(rows))).backward()  # the processes' gradients are averaged
+            run.step(rate)
+            run.tally.add(everyone, run.labels[rows], run.loss(everyone, rows))
+            if number % LOOK_EVERY == 0:
+                _refuse_divergence(run, epoch, path)
+            if time.perf_counter() - saved > 60 * settings.save_minutes and number + 1 < n_batches and here.leads:
+                _refuse_divergence(run, epoch, path)
+                saved = time.perf_counter()
+                save_state(path, history=history, begun=Begun(number + 1, saved - started), **parts)
+            tell.batch(epoch, time.perf_counter() - started, run.tally)
+        _refuse_divergence(run, epoch, path)
+        line = {"epoch": epoch + 1, "learning_rate": rate, **run.tally.means(), **_validate(run)}
+        history.append(line | {"seconds": round(time.perf_counter() - started, 2)})
+        run.tally.sums.zero_()
+        begun = Begun()
+        if here.leads:
+            if chosen(history, settings.select) == epoch:
+                save_tensors(out_dir / BEST, run.kept.state_dict())
+            save_state(path, history=history, begun=begun, **parts)
+            tell.epoch(history)
+    return history
 
 
-def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) -> Run:
-    """Build the network with the run's seed, fit the preprocessing on the training scans, move to the device."""
-    parts = {split: scans.of(split) for split in ("train", "val")}
-    for split, part in parts.items():
-        absent = [c for c in CLASSES if c not in set(part.table["diagnosis"])]
-        if absent and (split == "train" or len(part) == 0):
-            raise BadInput(
-                expected=f"{split} scans of every class" if len(part) else f"{split} scans",
-                got=f"no {absent[0]}",
-                where="splits.tsv",
-                fix="Split again with more subjects; see pack/status.tsv for scans that failed.",
-            )
-    chosen_model = settings.models[slug]
-    network = {
-        "name": chosen_model.network,
-        "n_classes": len(CLASSES),
-        "width": chosen_model.width,
-        "norm": chosen_model.norm,
-        "age": chosen_model.age,
-        "crop": settings.crop,
-        "first_pool": chosen_model.first_pool,
-        "channels": len(scans.meta["channels"]),
-    }
-    on = recipe.device(settings.device)
-    torch.use_deterministic_algorithms(True, warn_only=on.type != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of a step
-    torch.manual_seed(seed)
-    model = Model(network, settings.standardise, scans.row_shape)
-    model.standardise.fit(parts["train"])
-    model.to(on)
-    elr = chosen_model.elr
-    targets = EarlyLearningTargets(len(parts["train"]), len(CLASSES), elr.beta if elr else 0.0).to(on)
-    drawing = {
-        "batch_size": settings.batch_size,
-        "crop": settings.crop,
-        "shift_max": settings.shift_max,
-        "blur_sigma_max": settings.blur_sigma_max,
-    }
-    return Run(
-        model,
-        recipe.optimizer(model.network, settings, chosen_model),
-        targets,
-        elr.weight if elr else 0.0,
-        parts["train"],
-        parts["val"],
-        network,
-        drawing,
-        on,
-        recipe.precision(settings.precision, on),
-    )
-
-
-def _fingerprint(run: Run, settings: config.Train, *, slug: str, seed: int) -> dict[str, Any]:
-    """What must be the same for a state to be continued: of the cache what the scans' rows hold, not where they stand."""
-    keep = ["scan_id", "sha256", "label", "age_years"]
-    plain = settings.model_dump(mode="json", exclude={"models", "device"})
-    content = {
-        "version": VERSION,
-        "slug": slug,
-        "seed": seed,
-        "model": settings.models[slug].model_dump(mode="json"),
-        "settings": plain,
-        "precision": str(run.dtype),
-        "data": {"cache_meta": digest_json(run.train.meta)},
-    }
-    for name, part in (("train_scans", run.train), ("val_scans", run.val)):
-        content["data"][name] = digest_json(part.table[keep].to_dict("records"))
-    return json.loads(json.dumps(content))
-
-
-def _batch_facts(loss: Tensor, logits: Tensor, labels: Tensor) -> tuple[int, float, float, float]:
-    """Scans, loss, cross-entropy and accuracy of a batch."""
-    with torch.no_grad():
-        entropy = functional.cross_entropy(logits, labels).item()
-        return len(labels), loss.item(), entropy, (logits.argmax(dim=1) == labels).float().mean().item()
-
-
-def _mean(tally: list[tuple[int, float, float, float]]) -> dict[str, float]:
-    """Means over the epoch's scans, each at the step that it was trained on."""
-    counts, *facts = np.array(tally).T
-    names = ("train_loss", "train_ce", "train_accuracy")
-    return {name: float(np.average(values, weights=counts)) for name, values in zip(names, facts, strict=True)}
+def _refuse_divergence(run: Run, epoch: int, path: Path) -> None:
+    """Stop a run whose loss is no number, or far above that of guessing; the last state on disk is from before."""
+    told = run.tally.means()
+    if not math.isfinite(told["train_loss"]) or told["train_ce"] > DIVERGED * math.log(len(CLASSES)):
+        raise BadInput(
+            expected="a training loss that stays finite and near or below that of guessing",
+            got=f"loss {told['train_loss']:.4g}, cross-entropy {told['train_ce']:.4g} in epoch {epoch + 1}",
+            where=f"{path.parents[1]}",
+            fix=f"Lower train.learning_rate or set train.clip_norm; the last good state is kept in {path.name}.",
+        )
 
 
 def _validate(run: Run) -> dict[str, float]:
     """Cross-entropy (nats), accuracy and balanced accuracy of the validation scans' central crops, by given labels."""
-    logits = scan_logits(run.model, run.val, batch_size=2 * run.drawing["batch_size"], dtype=run.dtype)
-    labels, guesses = run.val.labels, logits.argmax(dim=1)
+    mine = run.val.part(run.team.share(len(run.val)))
+    own = scan_logits(run.kept, mine, batch_size=2 * run.batch_size, dtype=run.dtype)
+    logits, labels = run.team.gather(own.to(run.device)).cpu(), run.val.labels
+    guesses = logits.argmax(dim=1)
     recalls = [(guesses[labels == c] == c).float().mean().item() for c in labels.unique()]
     return {
         "val_ce": functional.cross_entropy(logits, labels).item(),
@@ -244,13 +166,9 @@ def chosen(history: list[dict[str, Any]], select: str) -> int:
     return len(history) - 1 if select == "last" else int(np.argmin([line["val_ce"] for line in history]))
 
 
-def _told(slug: str, line: dict[str, Any], epochs: int) -> str:
-    """One progress line."""
-    return (
-        f"{slug}  epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.3f}  ce {line['train_ce']:.3f}  "
-        f"val ce {line['val_ce']:.3f}  val balanced accuracy {line['val_balanced_accuracy']:.2f}  "
-        f"{line['seconds']:.0f} s  left {(epochs - line['epoch']) * line['seconds']:.0f} s"
-    )
+def stopped(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Whether `patience` epochs have passed without a lower validation cross-entropy."""
+    return patience is not None and bool(history) and len(history) - 1 - chosen(history, "best") >= patience
 
 
 def _write(
@@ -258,17 +176,15 @@ def _write(
     run: Run,
     history: list[dict[str, Any]],
     settings: config.Train,
-    fingerprint: dict[str, Any],
+    mark: dict[str, Any],
     *,
     synthetic: bool,
 ) -> None:
     """The model folder's files and their provenance."""
-    with atomic(out_dir / "history.tsv") as draft:
-        pd.DataFrame(history).to_csv(draft, sep="\t", index=False, lineterminator="\n")
     kept, table, meta = history[chosen(history, settings.select)], run.train.table, run.train.meta
     facts = {
-        "slug": fingerprint["slug"],
-        "seed": fingerprint["seed"],
+        "slug": mark["slug"],
+        "seed": mark["seed"],
         "network": run.network,
         "preprocessing": {
             "standardise": settings.standardise,
@@ -287,9 +203,9 @@ def _write(
             "epoch": kept["epoch"],
             **{k: v for k, v in kept.items() if k.startswith("val_")},
         },
-        "settings": fingerprint["settings"],
-        "model": fingerprint["model"],
-        "data": fingerprint["data"],
+        "settings": mark["settings"],
+        "model": mark["model"],
+        "data": mark["data"],
     }
-    save_model(out_dir, run.model, facts)
-    record(out_dir / "model.safetensors", step="train", version=VERSION, inputs=fingerprint["data"], settings=settings)
+    save_model(out_dir, run.kept, facts)
+    record(out_dir / "model.safetensors", step="train", version=VERSION, inputs=mark["data"], settings=settings)

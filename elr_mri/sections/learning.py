@@ -106,7 +106,7 @@ class Train(Section):
     augment: Augment = Augment()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     select: Literal["best", "last"] = "best"
-    deterministic: bool = True
+    deterministic: bool | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     resident: bool | Literal["auto"] = "auto"
     save_minutes: Annotated[float, Field(ge=0)] = 10.0

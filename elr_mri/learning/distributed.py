@@ -1,0 +1,91 @@
+"""Several processes that train one model: each sees a part of every batch, and all hold the same state.
+
+Started by `torchrun` (its RANK, WORLD_SIZE and LOCAL_RANK are read from the environment); without it there is one
+process and everything here does nothing. Random views, dropout and the order of the scans are drawn for the whole batch
+and then divided, and early-learning targets take every process's predictions, so the number of processes changes
+nothing but the rounding of sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from elr_mri.errors import BadInput
+
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process's place among all: `rank` of `size`, `local_rank` on its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, n: int) -> slice:
+        """The part of n items in order that is this process's; parts differ by one item at most."""
+        each, more = divmod(n, self.size)
+        start = self.rank * each + min(self.rank, more)
+        return slice(start, start + each + (self.rank < more))
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Every process's rows (n_here, …), in the order of the processes: (n_everywhere, …), without gradient."""
+        rows = rows.detach()
+        if self.size == 1:
+            return rows
+        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        most = int(max(counts))
+        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(n)] for part, n in zip(parts, counts, strict=True)])
+
+    def whole(self, network: nn.Module) -> nn.Module:
+        """The network with batch norm over the whole batch; refused on a CPU, where torch has none."""
+        if self.size == 1 or not any(isinstance(part, BATCH_NORM) for part in network.modules()):
+            return network
+        if next(network.parameters()).device.type != "cuda":
+            raise BadInput(
+                expected="instance, group or no norm, where several processes train on a CPU",
+                got="batch norm, whose statistics would be those of one process's part of the batch",
+                where="train.models",
+                fix="Train it in one process, or on GPUs.",
+            )
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network, with gradients averaged over all processes."""
+        if self.size == 1:
+            return network
+        on = next(network.parameters()).device
+        return DistributedDataParallel(network, device_ids=[on] if on.type == "cuda" else None)
+
+
+@contextmanager
+def team(device: str) -> Iterator[Team]:
+    """Join the processes that `torchrun` started, by NCCL on GPUs and by Gloo on a CPU; alone without `torchrun`."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Team()
+        return
+    here = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield here
+    finally:
+        dist.destroy_process_group()

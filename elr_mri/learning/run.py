@@ -1,0 +1,183 @@
+"""What a training run works on, made ready: scans, network, optimizer, targets; and the fingerprint that tells it from any other."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from elr_mri import config
+from elr_mri.errors import BadInput
+from elr_mri.learning import recipe
+from elr_mri.learning.averaging import weight_average
+from elr_mri.learning.checkpoint import Model
+from elr_mri.learning.dataset import ScanSet
+from elr_mri.learning.distributed import Team
+from elr_mri.learning.elr import EarlyLearningTargets, regularized_loss
+from elr_mri.learning.feed import Feed
+from elr_mri.learning.progress import Tally
+from elr_mri.provenance import digest_json, versions
+from elr_mri.scans.table import CLASSES
+from elr_mri.stages import VERSIONS
+
+#: Settings that say where and how fast a run goes, not what comes out.
+ELSEWHERE = {"models", "device", "resident", "save_minutes"}
+
+
+@dataclass
+class Run:
+    """What the loop works on: the model, its training state, and its training and validation scans.
+
+    `forward` is the network as it is called in training: the same weights, perhaps compiled, perhaps with gradients
+    averaged over processes. `labels` (n_train,) int are the given classes on the device, `objective` the keyword arguments of
+    the loss beside logits, labels, rows and targets.
+    """
+
+    model: Model
+    forward: nn.Module
+    averaged: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    targets: EarlyLearningTargets
+    tally: Tally
+    train: ScanSet
+    val: ScanSet
+    labels: Tensor
+    feed: Feed
+    objective: dict[str, Any]
+    clip_norm: float | None
+    batch_size: int
+    network: dict[str, Any]
+    device: torch.device
+    dtype: torch.dtype
+    team: Team
+
+    @property
+    def kept(self) -> Model:
+        """The model that is validated and kept: the average of the weights where one is made."""
+        return self.averaged.module if self.averaged else self.model
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything that a step changes."""
+        parts = {"model": self.model, "targets": self.targets, "tally": self.tally, "optimizer": self.optimizer}
+        return parts | ({"averaged": self.averaged} if self.averaged else {})
+
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Mean loss of the training scans `rows` (batch,), from their logits (batch, n_classes)."""
+        return regularized_loss(logits, self.labels[rows], rows, self.targets, **self.objective)
+
+    def step(self, rate: float) -> None:
+        """One step of the optimizer, and of the average of the weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.network.parameters(), self.clip_norm)
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+
+
+def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team, *, slug: str, seed: int) -> Run:
+    """Build the network with the run's seed, fit the preprocessing on the training scans, move to the device."""
+    parts = {split: scans.of(split) for split in ("train", "val")}
+    _check_classes(parts)
+    _check_team(len(parts["train"]), settings.batch_size, team)
+    chosen = settings.models[slug]
+    network = {
+        "name": chosen.network,
+        "n_classes": len(CLASSES),
+        "width": chosen.width,
+        "norm": chosen.norm,
+        "age": chosen.age,
+        "crop": settings.crop,
+        "first_pool": chosen.first_pool,
+        "channels": len(scans.meta["channels"]),
+    }
+    recipe.be_deterministic(settings.deterministic, on)
+    torch.manual_seed(seed)
+    model = Model(network, settings.standardise, scans.row_shape)
+    model.standardise.fit(parts["train"])
+    model.to(on)
+    model.network = team.whole(model.network)
+    elr, weights = chosen.elr, recipe.class_weights(parts["train"].labels, len(CLASSES), settings.class_weights)
+    optimizer = recipe.optimizer(model.network, settings, chosen)
+    return Run(
+        model=model,
+        forward=recipe.fast(team.wrap(model.network), settings, on),
+        averaged=None if settings.ema is None else weight_average(model, settings.ema),
+        optimizer=optimizer,
+        targets=EarlyLearningTargets(len(parts["train"]), len(CLASSES), elr.beta if elr else 0.0).to(on),
+        tally=Tally().to(on),
+        train=parts["train"],
+        val=parts["val"],
+        labels=parts["train"].labels.to(on),
+        feed=Feed(
+            parts["train"],
+            model.standardise,
+            batch_size=settings.batch_size,
+            crop=settings.crop,
+            shift_max=settings.shift_max,
+            blur_sigma_max=settings.blur_sigma_max,
+            augment=settings.augment,
+            device=on,
+            resident=settings.resident,
+        ),
+        objective={
+            "weight": elr.weight if elr else 0.0,
+            "class_weights": None if weights is None else weights.to(on),
+            "label_smoothing": settings.label_smoothing,
+        },
+        clip_norm=settings.clip_norm,
+        batch_size=settings.batch_size,
+        network=network,
+        device=on,
+        dtype=recipe.precision(settings.precision, on),
+        team=team,
+    )
+
+
+def _check_classes(parts: dict[str, ScanSet]) -> None:
+    """Refuse training without a class, or validation without scans."""
+    for split, part in parts.items():
+        absent = [c for c in CLASSES if c not in set(part.table["diagnosis"])]
+        if absent and (split == "train" or len(part) == 0):
+            raise BadInput(
+                expected=f"{split} scans of every class" if len(part) else f"{split} scans",
+                got=f"no {absent[0]}",
+                where="splits.tsv",
+                fix="Split again with more subjects; see pack/status.tsv for scans that failed.",
+            )
+
+
+def _check_team(n_scans: int, batch_size: int, team: Team) -> None:
+    """Refuse more processes than a batch has scans."""
+    if (smallest := n_scans // math.ceil(n_scans / batch_size)) < team.size:
+        raise BadInput(
+            expected=f"at most {smallest} processes, the scans of a batch",
+            got=f"{team.size}",
+            where="torchrun",
+            fix="Raise train.batch_size, or start fewer.",
+        )
+
+
+def fingerprint(run: Run, settings: config.Train, *, slug: str, seed: int) -> dict[str, Any]:
+    """What must be the same for a state to be continued: of the cache what the scans' rows hold, not where they stand."""
+    keep = ["scan_id", "sha256", "label", "age_years"]
+    content = {
+        "version": VERSIONS["train"],
+        "versions": {name: told for name, told in versions().items() if name in ("elr_mri", "torch", "monai")},
+        "slug": slug,
+        "seed": seed,
+        "model": settings.models[slug].model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=ELSEWHERE),
+        "precision": str(run.dtype),
+        "data": {"cache_meta": digest_json(run.train.meta)},
+    }
+    for name, part in (("train_scans", run.train), ("val_scans", run.val)):
+        content["data"][name] = digest_json(part.table[keep].to_dict("records"))
+    return json.loads(json.dumps(content))
