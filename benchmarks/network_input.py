@@ -55,7 +55,7 @@ def phantom(results: Path, study: config.Study, work: Path, *, slug: str, seeds:
         for space in SPACES:
             out, cache = work / f"{slug}-{space}" / f"seed-{seed}", work / f"pack-{space}"
             train(cache, *tables, study.train, slug=slug, seed=seed, out_dir=out, synthetic=True)
-            predict(out, cache, *tables, study.predict, output=out / "predictions.tsv")
+            predict([out], cache, *tables, study.predict, output=out / "predictions.tsv")
             told.setdefault((slug, space), []).append(pd.read_csv(out / "predictions.tsv", sep="\t"))
         _print_scores({key: tables for key, tables in told.items() if key[0] == slug})
 

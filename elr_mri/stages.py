@@ -19,9 +19,9 @@ VERSIONS = {
     "pack": 5,
     "baseline": 2,
     "train": 4,
-    "predict": 1,
+    "predict": 2,
     "explain": 2,
-    "evaluate": 1,
+    "evaluate": 2,
     "report": 3,
 }
 

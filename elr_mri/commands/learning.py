@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,9 +51,16 @@ def train(
     epilog="Example: `elr-mri predict --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output predictions.tsv`"
 )
 def predict(
-    model: ModelFolder, packed: Packed, scans: Scans, splits: Splits, output: Output, config_: Config = DEFAULTS
+    model: Annotated[
+        list[Path], typer.Option(help="A model folder; given for several seeds of a model, the mean of what they say.")
+    ],
+    packed: Packed,
+    scans: Scans,
+    splits: Splits,
+    output: Output,
+    config_: Config = DEFAULTS,
 ) -> None:
-    """Predict every packed scan with a trained model."""
+    """Predict every packed scan with a trained model, or with several seeds of it together."""
     from elr_mri.learning.predict import predict as run
 
     run(model, packed, scans, splits, config.section(config.Predict, "predict", config_), output=output)

@@ -22,7 +22,7 @@ from elr_mri.findings.bootstrap import draw_scores, interval
 from elr_mri.findings.metrics import METRICS, confusion, score
 from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.cells import write_tsv
-from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
+from elr_mri.scans.predictions import ENSEMBLE, P_COLUMNS, PREDICTIONS, ensembles
 from elr_mri.scans.table import CLASSES, SPLITS
 from elr_mri.stages import VERSIONS
 
@@ -117,7 +117,14 @@ def read_predictions(paths: list[Path]) -> pd.DataFrame:
             where=", ".join(map(str, paths)),
             fix="Predict again with the scan table and split in use.",
         )
-    return together
+    return _with_ensembles(together)
+
+
+def _with_ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The predictions, and those of each model's seeds together, where it has several and no table holds them."""
+    known = set(predictions["model"])
+    more = ensembles(predictions[~(predictions["model"] + ENSEMBLE).isin(known)])
+    return pd.concat([predictions, more], ignore_index=True)
 
 
 def groups_of(predictions: pd.DataFrame) -> Iterator[Group]:

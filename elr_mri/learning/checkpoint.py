@@ -5,9 +5,11 @@ The folder is all that a prediction needs. Nothing in it is unpickled.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -52,14 +54,21 @@ class Model(nn.Module):
         self.standardise = Standardise(standardise, shape)
         self.network = build(**network)
 
-    def centre(self, volumes: Tensor) -> Tensor:
-        """(batch, n_channels, X, Y, Z) packed values → (batch, n_channels, crop, crop, crop), standardised, as evaluated."""
-        views = centred(len(volumes), tuple(volumes.shape[2:]), self.crop)
-        return look(self.standardise(volumes), views, self.crop)
+    def centre(self, volumes: Tensor, shift: tuple[int, int, int] = (0, 0, 0)) -> Tensor:
+        """(batch, n_channels, X, Y, Z) packed values → (batch, n_channels, crop, crop, crop), standardised, as evaluated.
 
-    def forward(self, volumes: Tensor, ages_years: Tensor | None = None) -> Tensor:
+        `shift` moves the central crop by so many voxels, as far as there is room.
+        """
+        shape = tuple(volumes.shape[2:])
+        views = centred(len(volumes), shape, self.crop)
+        offsets = np.clip(views.offsets + np.array(shift), 0, np.array(shape) - self.crop)
+        return look(self.standardise(volumes), replace(views, offsets=offsets), self.crop)
+
+    def forward(
+        self, volumes: Tensor, ages_years: Tensor | None = None, shift: tuple[int, int, int] = (0, 0, 0)
+    ) -> Tensor:
         """(batch, n_channels, X, Y, Z) packed values, (batch,) years → (batch, n_classes) logits of the central crop."""
-        return self.network(self.centre(volumes), ages_years)
+        return self.network(self.centre(volumes, shift), ages_years)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,14 +19,14 @@ from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_fact
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.recipe import device
 from elr_mri.provenance import digest_file, record
-from elr_mri.scans.predictions import PREDICTIONS, prediction_table
+from elr_mri.scans.predictions import PREDICTIONS, ensembles, prediction_table
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["predict"]
 
 
 def predict(
-    model_dir: Path | str,
+    model_dirs: Sequence[Path | str],
     cache_dir: Path | str,
     scans_path: Path | str,
     splits_path: Path | str,
@@ -31,19 +34,48 @@ def predict(
     *,
     output: Path | str,
 ) -> None:
-    """Write the prediction table of one model for every packed scan, from its central crop in float32."""
-    facts = read_facts(model_dir)
+    """Write the prediction table of one model for every packed scan, in float32; of several seeds of a model, that of their ensemble."""
     scans = read_scan_set(cache_dir, scans_path, splits_path)
-    check_grid(facts, scans.meta, str(cache_dir))
-    logits = scan_logits(load_model(model_dir, device(settings.device)), scans, batch_size=settings.batch_size)
-    PREDICTIONS.write(prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"]), output)
-    inputs = {
-        "model": digest_file(Path(model_dir) / "model.safetensors"),
+    tables = [_table(folder, scans, settings, where=str(cache_dir)) for folder in model_dirs]
+    together = pd.concat(tables, ignore_index=True)
+    if len(tables) > 1:
+        _check_seeds(together, model_dirs)
+        together = ensembles(together)
+    PREDICTIONS.write(together, output)
+    inputs = {f"model {n}": digest_file(Path(folder) / "model.safetensors") for n, folder in enumerate(model_dirs)}
+    inputs |= {
         "cache": Cache.read(cache_dir).digest(),
         "scans": digest_file(scans_path),
         "splits": digest_file(splits_path),
     }
     record(output, step="predict", version=VERSION, inputs=inputs, settings=settings)
+
+
+def _table(folder: Path | str, scans: ScanSet, settings: Predict, *, where: str) -> pd.DataFrame:
+    """The prediction table of the model in a folder."""
+    facts = read_facts(folder)
+    check_grid(facts, scans.meta, where)
+    model, shifts = load_model(folder, device(settings.device)), crop_shifts(settings.crops, settings.reach)
+    logits = scan_logits(model, scans, batch_size=settings.batch_size, shifts=shifts)
+    return prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"])
+
+
+def _check_seeds(predictions: pd.DataFrame, model_dirs: Sequence[Path | str]) -> None:
+    """Refuse an ensemble of different models, or of one seed twice."""
+    members = predictions[["model", "seed"]].drop_duplicates()
+    if members["model"].nunique() > 1 or len(members) < len(model_dirs):
+        raise BadInput(
+            expected="folders of one model trained with different seeds",
+            got=", ".join(f"{m.model} seed {m.seed}" for m in members.itertuples()),
+            where=", ".join(map(str, model_dirs)),
+            fix="Predict other models one by one.",
+        )
+
+
+def crop_shifts(n: int, reach: int) -> list[tuple[int, int, int]]:
+    """Where the crops of a prediction lie off the centre, in voxels: the centre, then the corners, edges and faces of a cube."""
+    cube = sorted(product((-1, 0, 1), repeat=3), key=lambda at: (any(at), -sum(map(abs, at)), at))
+    return [tuple(reach * step for step in at) for at in cube[:n]]
 
 
 def predict_volume(model_dir: Path | str, volume: np.ndarray, age_years: float | None = None) -> np.ndarray:
@@ -75,13 +107,21 @@ def predict_volume(model_dir: Path | str, volume: np.ndarray, age_years: float |
 
 
 @torch.inference_mode()
-def scan_logits(model: Model, scans: ScanSet, *, batch_size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(n_scans, n_classes) float32 logits of the central crops, on the CPU."""
+def scan_logits(
+    model: Model,
+    scans: ScanSet,
+    *,
+    batch_size: int,
+    dtype: torch.dtype = torch.float32,
+    shifts: Sequence[tuple[int, int, int]] = ((0, 0, 0),),
+) -> Tensor:
+    """(n_scans, n_classes) float32 logits of the central crops, or their mean over crops at some `shifts`, on the CPU."""
     model.eval()
     on = next(model.parameters()).device
     parts = []
     for places in np.array_split(np.arange(len(scans)), max(1, math.ceil(len(scans) / batch_size))):
         with torch.autocast(on.type, dtype, enabled=dtype != torch.float32):
-            logits = model(scans.read(places).to(on), scans.ages_years[places].to(on))
-        parts.append(logits.float().cpu())
+            volumes, ages = scans.read(places).to(on), scans.ages_years[places].to(on)
+            logits = [model(volumes, ages, shift).float() for shift in shifts]
+        parts.append((sum(logits) / len(logits)).cpu())
     return torch.cat(parts)

@@ -83,6 +83,11 @@ class Progress:
             f"{self.n_scans / max(line['seconds'], 0.01):.1f} scans/s  left {clock((self.n_epochs - line['epoch']) * line['seconds'])}"
         )
 
+    def close(self) -> None:
+        """Finish the file of events, which is written by a thread of its own."""
+        if self.events is not None:
+            self.events.close()
+
 
 def clock(seconds: float) -> str:
     """Seconds as a person says them.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def train(
     with team(settings.device) as here, slot(settings.device, here, tell=progress) as device:
         run = prepare(scans, settings, recipe.device(device), here, slug=slug, seed=seed)
         mark = fingerprint(run, settings, slug=slug, seed=seed)
-        tell = Progress(out_dir, slug, settings.epochs, len(run.train), progress if here.leads else None)
-        history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
+        told = Progress(out_dir, slug, settings.epochs, len(run.train), progress if here.leads else None)
+        with closing(told) as tell:
+            history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
         if here.leads:
             run.kept.load_state_dict(load_file(out_dir / BEST))
             _write(out_dir, run, history, settings, mark, synthetic=synthetic)

@@ -12,6 +12,9 @@ from elr_mri.scans.table import CLASSES, SPLITS
 P_COLUMNS = ("p_cn", "p_mci", "p_ad")
 Z_COLUMNS = ("z_cn", "z_mci", "z_ad")
 
+#: What the name of an ensemble of seeds ends in.
+ENSEMBLE = "-ensemble"
+
 PREDICTIONS = Schema(
     name="prediction",
     version=1,
@@ -50,3 +53,23 @@ def prediction_table(scans: pd.DataFrame, logits: np.ndarray, *, model: str, see
     table[list(P_COLUMNS)] = probabilities
     table[list(Z_COLUMNS)] = centred
     return PREDICTIONS.validate(table, where=f"predictions of {model}")
+
+
+def ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The prediction tables of what several seeds say together: the mean of their probabilities.
+
+    Deep ensembles (Lakshminarayanan et al., NeurIPS 2017). A model trained with one seed has none. The ensemble of model m
+    is named `m-ensemble` and has seed 0; a scan takes part that every seed predicted. Its logits are the centred log-probabilities.
+    """
+    tables = [predictions.iloc[:0]]
+    for model, rows in predictions.groupby("model", sort=False):
+        n_seeds = rows["seed"].nunique()
+        by_scan = rows.groupby("scan_id", sort=False)
+        rows = rows[by_scan["seed"].transform("nunique") == n_seeds]
+        if n_seeds < 2 or rows.empty:
+            continue
+        scans = rows.drop_duplicates("scan_id")
+        means = rows.groupby("scan_id", sort=False)[list(P_COLUMNS)].mean().to_numpy(dtype=float)
+        logits = np.log(np.maximum(means, np.finfo(float).tiny))
+        tables.append(prediction_table(scans, logits, model=f"{model}{ENSEMBLE}", seed=0))
+    return pd.concat(tables, ignore_index=True)

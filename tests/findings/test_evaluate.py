@@ -84,10 +84,21 @@ def test_a_model_does_not_differ_from_its_copy(tmp_path, made):
 
 def test_seeds_of_a_model_are_averaged(tmp_path, made):
     paths = [study.predict(made, "wide", noise=1.0, seed=seed) / "predictions.tsv" for seed in (0, 1)]
-    both = _evaluate(tmp_path, paths)["results"].set_index(["cohort", "split", "metric"])
+    both = _evaluate(tmp_path, paths)["results"].query("model == 'wide'").set_index(["cohort", "split", "metric"])
     single = [_evaluate(tmp_path, [path])["results"].set_index(["cohort", "split", "metric"]) for path in paths]
     assert set(both["n_seeds"]) == {2}
     np.testing.assert_allclose(both["value"], (single[0]["value"] + single[1]["value"]) / 2)
+
+
+def test_several_seeds_are_scored_together_as_an_ensemble(tmp_path, made):
+    paths = [study.predict(made, "net", noise=1.0, seed=seed) / "predictions.tsv" for seed in (0, 1, 2)]
+    results = _evaluate(tmp_path, [*paths, study.predict(made, "alone", noise=1.0) / "predictions.tsv"])["results"]
+    assert set(results["model"]) == {"net", "net-ensemble", "alone"}
+    rows = [table[table["split"] == "test"] for table in map(PREDICTIONS.read, paths)]
+    labels = rows[0]["diagnosis"].map(CLASSES.index).to_numpy()
+    mean = np.mean([table[list(P_COLUMNS)].to_numpy(float) for table in rows], axis=0)
+    mine = results[(results["model"] == "net-ensemble") & (results["split"] == "test")].set_index("metric")
+    assert mine["value"].to_dict() == pytest.approx(score(labels, mean))
 
 
 def test_models_are_scored_on_the_scans_they_share_and_the_others_are_named(tmp_path, made):

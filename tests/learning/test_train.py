@@ -16,6 +16,7 @@ from elr_mri.learning.checkpoint import load_model, read_facts
 from elr_mri.learning.explain import explain
 from elr_mri.learning.networks import build
 from elr_mri.learning.predict import predict, predict_volume
+from elr_mri.learning.run import Run
 from elr_mri.learning.train import chosen, train
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
 
@@ -60,14 +61,44 @@ def test_a_killed_run_ends_with_the_same_bits(
     lines: list[str] = []
     fit(study, settings, tmp_path, progress=lines.append)
     assert len(lines) == 4 - killed
-    once, twice = weights(trained), weights(tmp_path)
-    assert once.keys() == twice.keys() and all(torch.equal(once[k], twice[k]) for k in once)
-    states = [load_file(folder / "state" / "resume.safetensors") for folder in (trained, tmp_path)]
-    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-    histories = [
-        pd.read_csv(folder / "history.tsv", sep="\t").drop(columns="seconds") for folder in (trained, tmp_path)
-    ]
-    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    assert_same_run(trained, tmp_path)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5])
+def test_a_run_killed_in_mid_epoch_ends_with_the_same_bits(
+    study: Study, settings: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Three steps an epoch, saved after each; with everything on that a step can change."""
+    full = settings.model_copy(
+        update={"epochs": 2, "save_minutes": 0.0, "ema": 0.9, "clip_norm": 1.0, "class_weights": "balanced"}
+    )
+    once = fit(study, full, tmp_path / "once")
+    step, done = Run.step, []
+
+    def dies(run: Run, rate: float) -> None:
+        done.append(rate)
+        if len(done) > steps:
+            raise KeyboardInterrupt
+        step(run, rate)
+
+    monkeypatch.setattr(Run, "step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(study, full, tmp_path / "twice")
+    done.clear()
+    monkeypatch.setattr(Run, "step", lambda run, rate: (done.append(rate), step(run, rate)))
+    twice = fit(study, full, tmp_path / "twice")
+    assert len(done) == 6 - steps
+    assert_same_run(once, twice)
+
+
+def assert_same_run(once: Path, twice: Path) -> None:
+    """Weights, training state and history of two runs are the same to the bit."""
+    for name in ("model.safetensors", "state/resume.safetensors", "state/best.safetensors"):
+        first, second = load_file(once / name), load_file(twice / name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+    first, second = (pd.read_csv(f / "history.tsv", sep="\t").drop(columns="seconds") for f in (once, twice))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 def test_history_has_the_contract_columns_and_elr_targets_are_saved(trained: Path) -> None:
@@ -135,7 +166,7 @@ def test_predictions_cover_every_packed_scan_and_equal_one_scan_at_a_time(
     study: Study, trained: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "predictions.tsv"
-    predict(trained, *study.paths, Predict(batch_size=5), output=output)
+    predict([trained], *study.paths, Predict(batch_size=5), output=output)
     table = PREDICTIONS.read(output)
     assert len(table) == 18 and set(table["split"]) == {"train", "val", "test", "external"}
     assert (tmp_path / "predictions.tsv.json").exists()
@@ -156,7 +187,7 @@ def test_the_order_of_the_packed_rows_changes_nothing(
     texts = [(folder / "model.json").read_text() for folder in (trained, tmp_path / "model")]
     assert texts[0] == texts[1]
     for name, packed in (("one", study), ("two", grown)):
-        predict(trained, *packed.paths, Predict(), output=tmp_path / name)
+        predict([trained], *packed.paths, Predict(), output=tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert fit(grown, settings, trained, progress=lambda line: pytest.fail("the state of the fresh cache was refused"))
 
@@ -166,7 +197,7 @@ def test_two_channels_are_trained_on_predicted_and_explained(settings: Train, tm
     model = fit(packed, settings.model_copy(update={"epochs": 1}), tmp_path / "model", slug="wide")
     drawn = build("wide", width=1, crop=35, first_pool=False, age="none", channels=2)
     assert weights(model)["network.blocks.0.weight"].shape == drawn.blocks[0].weight.shape == (4, 2, 1, 1, 1)
-    predict(model, *packed.paths, Predict(), output=tmp_path / "predictions.tsv")
+    predict([model], *packed.paths, Predict(), output=tmp_path / "predictions.tsv")
     table = PREDICTIONS.read(tmp_path / "predictions.tsv")
     volume = np.load(packed.cache / "volumes.npy")[7]
     np.testing.assert_allclose(
@@ -176,7 +207,7 @@ def test_two_channels_are_trained_on_predicted_and_explained(settings: Train, tm
     assert nib.load(tmp_path / "maps" / "aggregate.nii.gz").shape == volume.shape[1:]
     (tmp_path / "one").mkdir()
     with pytest.raises(BadInput, match="channels"):
-        predict(model, *write_study(tmp_path / "one").paths, Predict(), output=tmp_path / "p.tsv")
+        predict([model], *write_study(tmp_path / "one").paths, Predict(), output=tmp_path / "p.tsv")
 
 
 def test_the_first_block_is_frozen_for_one_channel_only() -> None:
@@ -191,7 +222,7 @@ def test_a_cache_on_another_grid_is_refused(study: Study, trained: Path, tmp_pat
     meta = other.cache / "meta.json"
     meta.write_text(meta.read_text().replace('"toy"', '"MNI"'))
     with pytest.raises(BadInput, match=r"template toy.*got MNI"):
-        predict(trained, *other.paths, Predict(), output=tmp_path / "p.tsv")
+        predict([trained], *other.paths, Predict(), output=tmp_path / "p.tsv")
     with pytest.raises(BadInput, match=re.escape("(38, 40, 37)")):
         predict_volume(trained, np.zeros((4, 4, 4)), 70)
 

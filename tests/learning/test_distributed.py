@@ -1,0 +1,141 @@
+"""Two processes train what one does; models that train side by side take different GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_study import Study
+
+from elr_mri.config import Train
+from elr_mri.errors import BadInput
+from elr_mri.learning.distributed import Team
+from elr_mri.learning.networks import build
+from elr_mri.learning.run import _check_team
+from elr_mri.learning.slots import slot
+
+ALONE = [sys.executable, "-m", "elr_mri"]
+
+
+def command(
+    study: Study, settings: Train, out: Path, launcher: list[str] = ALONE, slug: str = "wide-age-elr"
+) -> list[str]:
+    cache, scans, splits = map(str, study.paths)
+    options = ["--packed", cache, "--scans", scans, "--splits", splits, "--model", slug, "--output", str(out)]
+    return [*launcher, "train", *options, "--config", settings.model_dump_json()]
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[2])
+    return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(n: int) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m", "elr_mri"]
+
+
+def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tmp_path: Path) -> None:
+    """21 float32 steps with everything on: ELR targets of scans that move between processes, dropout, weighted classes."""
+    full = settings.model_copy(update={"epochs": 7, "ema": 0.9, "clip_norm": 1.0, "class_weights": "balanced"})
+    for launcher, name in ((ALONE, "one"), (torchrun(2), "two")):
+        subprocess.run(command(study, full, tmp_path / name, launcher), env=environment(), check=True)
+    one, two = (pd.read_csv(tmp_path / n / "history.tsv", sep="\t").drop(columns="seconds") for n in ("one", "two"))
+    assert len(one) == 7
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-5)
+    states = [load_file(tmp_path / n / "state" / "resume.safetensors") for n in ("one", "two")]
+    torch.testing.assert_close(states[1]["targets.targets"], states[0]["targets.targets"], atol=1e-5, rtol=0)
+    assert states[0]["targets.targets"].sum(dim=1).min() > 0.9
+
+
+@pytest.mark.parametrize("draw", [0, *(pytest.param(draw, marks=pytest.mark.slow) for draw in range(1, 6))])
+def test_a_process_killed_at_any_moment_continues_to_the_same_bits(
+    study: Study, settings: Train, tmp_path: Path, draw: int
+) -> None:
+    """SIGKILL, not an exception: nothing is cleaned up."""
+    full = settings.model_copy(update={"epochs": 3, "save_minutes": 0.0})
+    subprocess.run(command(study, full, tmp_path / "whole"), env=environment(), check=True)
+    rng, killed = np.random.default_rng(draw), tmp_path / "killed"
+    for n_saved in sorted(rng.choice(np.arange(1, 9), 2, replace=False)):
+        process = subprocess.Popen(command(study, full, killed), env=environment())
+        _wait_for_steps(killed / "state" / "resume.safetensors", n_saved, process)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(study, full, killed), env=environment(), check=True)
+    for name in ("model.safetensors", "state/resume.safetensors"):
+        first, second = load_file(tmp_path / "whole" / name), load_file(killed / name)
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+    assert (tmp_path / "whole" / "model.json").read_bytes() == (killed / "model.json").read_bytes()
+
+
+def _wait_for_steps(state: Path, n_steps: int, process: subprocess.Popen) -> None:
+    """Until the state on disk is of at least so many steps (three an epoch)."""
+    from safetensors import safe_open
+
+    while process.poll() is None:
+        if state.is_file():
+            with safe_open(state, "pt") as file:
+                header = file.metadata()
+            done = 3 * len(json.loads(header["history"])) + json.loads(header["begun"])["batches"]
+            if done >= n_steps:
+                return
+        time.sleep(0.02)
+
+
+def test_shares_of_a_batch_are_those_of_array_split() -> None:
+    for n in (1, 4, 7):
+        for size in (1, 2, 3):
+            shares = [np.arange(n)[Team(rank, size).share(n)] for rank in range(size)]
+            expected = np.array_split(np.arange(n), size)
+            assert all(np.array_equal(a, b) for a, b in zip(shares, expected, strict=True))
+
+
+def test_more_processes_than_scans_in_a_batch_and_batch_norm_on_a_cpu_are_refused() -> None:
+    _check_team(9, 4, Team(0, 3))
+    with pytest.raises(BadInput, match="at most 3 processes"):
+        _check_team(9, 4, Team(0, 4))
+    with pytest.raises(BadInput, match="batch norm"):
+        Team(0, 2).whole(build("wide", width=1, norm="batch", crop=35, first_pool=False, age="none"))
+
+
+def test_every_training_takes_a_gpu_of_its_own_and_gives_it_back(tmp_path: Path) -> None:
+    options = {"names": lambda: ["GPU-a", "GPU-b"], "folder": tmp_path, "wait_s": 0.05}
+    with slot("auto", **options) as one, slot("cuda", **options) as two:
+        assert {one, two} == {"cuda:0", "cuda:1"}
+    with slot("auto", **options) as again:
+        assert again == "cuda:0"
+    with slot("cpu", **options) as named, slot("cuda:1", **options) as chosen:
+        assert (named, chosen) == ("cpu", "cuda:1")
+
+
+def _hold(folder: str, held, done) -> None:
+    with slot("auto", names=lambda: ["GPU-a"], folder=Path(folder)):
+        held.set()
+        done.wait(60)
+
+
+def test_a_training_waits_for_a_gpu_until_its_owner_dies(tmp_path: Path) -> None:
+    context = get_context("spawn")
+    held, done = context.Event(), context.Event()
+    owner = context.Process(target=_hold, args=(str(tmp_path), held, done))
+    owner.start()
+    assert held.wait(60)
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        owner.kill()
+
+    with slot("auto", names=lambda: ["GPU-a"], folder=tmp_path, wait_s=0.05, tell=tell) as device:
+        assert device == "cuda:0" and told == ["waiting for one of 1 GPUs to be free"]
