@@ -29,7 +29,7 @@ from elr_mri.imaging.grids import box, through
 from elr_mri.imaging.labels import REGIONS, Labels, read_labels
 from elr_mri.imaging.measure import intracranial, region_volumes
 from elr_mri.imaging.register import align
-from elr_mri.imaging.template import brain_template
+from elr_mri.imaging.template import Template, brain_template
 from elr_mri.imaging.transforms import Warp, to_native
 from elr_mri.imaging.warp import DETAIL_BOX_MM
 from elr_mri.imaging.within_subject import Visit, share_template
@@ -87,9 +87,9 @@ def together(sides: dict[str, float]) -> dict[str, float]:
     return {name: sum(sides[region] for region in REGIONS if region.startswith(name)) for name in STRUCTURES[:2]}
 
 
-def volumes(labels: Labels, settings: Register, matrix: np.ndarray, warp: Warp) -> dict[str, float]:
+def volumes(labels: Labels, template: Template, matrix: np.ndarray, warp: Warp) -> dict[str, float]:
     """The structures of one registered scan, mm³."""
-    return together(region_volumes(labels, matrix, warp)) | {"intracranial": intracranial(settings.template, matrix)}
+    return together(region_volumes(labels, matrix, warp)) | {"intracranial": intracranial(template, matrix)}
 
 
 def compare(anatomy: Anatomy, index: int, phantom: Phantom, settings: Register) -> list[dict]:
@@ -107,7 +107,7 @@ def compare(anatomy: Anatomy, index: int, phantom: Phantom, settings: Register) 
         ways = {"one by one": (alone[0], alone[k]), "through the template": shared}
         if pair == "atrophy" and index < EXCHANGED:
             ways["exchanged"] = share_template([visits[k], visits[0]], template, settings)[::-1]
-        found = {way: [volumes(labels, settings, v.matrix, v.warp) for v in two] for way, two in ways.items()}
+        found = {way: [volumes(labels, template, v.matrix, v.warp) for v in two] for way, two in ways.items()}
         true = {
             way: planted(labels, anatomy, [made[0][1], made[k][1]], two[0].matrix, two[0].warp)
             for way, two in ways.items()
