@@ -29,10 +29,16 @@ def train(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="The scans are phantoms; the model will say so.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="So many processes of this machine train it together, each on a GPU of its own.")
+    ] = 1,
 ) -> None:
-    """Train one network; killed at any moment, the same command continues."""
+    """Train one network; killed at any moment, the same command continues. Under torchrun, over several machines, too."""
+    from elr_mri.learning.distributed import launch
     from elr_mri.learning.train import train as run
 
+    if processes > 1 and launch(processes):
+        return
     settings = config.section(config.Train, "train", config_)
     run(
         packed,

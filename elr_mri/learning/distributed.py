@@ -9,6 +9,8 @@ nothing but the rounding of sums.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,3 +91,14 @@ def team(device: str) -> Iterator[Team]:
         yield here
     finally:
         dist.destroy_process_group()
+
+
+def launch(processes: int) -> bool:
+    """Run this very command in several processes of this machine, and wait for them; False in one of these."""
+    if "WORLD_SIZE" in os.environ:
+        return False
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run([*torchrun, "-m", "elr_mri", *sys.argv[1:]], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return True

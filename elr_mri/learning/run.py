@@ -20,6 +20,7 @@ from elr_mri.learning.dataset import ScanSet
 from elr_mri.learning.distributed import Team
 from elr_mri.learning.elr import EarlyLearningTargets, regularized_loss
 from elr_mri.learning.feed import Feed
+from elr_mri.learning.networks import n_parameters
 from elr_mri.learning.progress import Tally
 from elr_mri.provenance import digest_json, versions
 from elr_mri.scans.table import CLASSES
@@ -66,6 +67,12 @@ class Run:
         """Everything that a step changes."""
         parts = {"model": self.model, "targets": self.targets, "tally": self.tally, "optimizer": self.optimizer}
         return parts | ({"averaged": self.averaged} if self.averaged else {})
+
+    def described(self) -> str:
+        """What is trained, on how many scans, and where."""
+        weights, many = n_parameters(self.model.network), f", {self.team.size} processes" if self.team.size > 1 else ""
+        precision = str(self.dtype).removeprefix("torch.")
+        return f"{weights:,} weights, {len(self.train)} training and {len(self.val)} validation scans, {self.device} in {precision}{many}"
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Mean loss of the training scans `rows` (batch,), from their logits (batch, n_classes)."""

@@ -86,6 +86,7 @@ def train(
         mark = fingerprint(run, settings, slug=slug, seed=seed)
         told = Progress(out_dir, slug, settings.epochs, len(run.train), progress if here.leads else None)
         with closing(told) as tell:
+            tell.say(f"{slug}  {run.described()}")
             history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
         if here.leads:
             run.kept.load_state_dict(load_file(out_dir / BEST))

@@ -25,15 +25,11 @@ from elr_mri.learning.networks import build
 from elr_mri.learning.run import _check_team
 from elr_mri.learning.slots import slot
 
-ALONE = [sys.executable, "-m", "elr_mri"]
 
-
-def command(
-    study: Study, settings: Train, out: Path, launcher: list[str] = ALONE, slug: str = "wide-age-elr"
-) -> list[str]:
+def command(study: Study, settings: Train, out: Path) -> list[str]:
     cache, scans, splits = map(str, study.paths)
-    options = ["--packed", cache, "--scans", scans, "--splits", splits, "--model", slug, "--output", str(out)]
-    return [*launcher, "train", *options, "--config", settings.model_dump_json()]
+    options = ["--packed", cache, "--scans", scans, "--splits", splits, "--model", "wide-age-elr", "--output", str(out)]
+    return [sys.executable, "-m", "elr_mri", "train", *options, "--config", settings.model_dump_json()]
 
 
 def environment() -> dict[str, str]:
@@ -41,15 +37,13 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
 
 
-def torchrun(n: int) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m", "elr_mri"]
-
-
 def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tmp_path: Path) -> None:
     """21 float32 steps with everything on: ELR targets of scans that move between processes, dropout, weighted classes."""
     full = settings.model_copy(update={"epochs": 7, "ema": 0.9, "clip_norm": 1.0, "class_weights": "balanced"})
-    for launcher, name in ((ALONE, "one"), (torchrun(2), "two")):
-        subprocess.run(command(study, full, tmp_path / name, launcher), env=environment(), check=True)
+    for n, name in ((1, "one"), (2, "two")):
+        run = [*command(study, full, tmp_path / name), f"--processes={n}"]
+        told = subprocess.run(run, env=environment(), check=True, capture_output=True, text=True).stdout
+        assert ("2 processes" in told) == (n == 2) and told.count("epoch 7/7") == 1
     one, two = (pd.read_csv(tmp_path / n / "history.tsv", sep="\t").drop(columns="seconds") for n in ("one", "two"))
     assert len(one) == 7
     np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-5)

@@ -155,7 +155,8 @@ def test_progress_tells_pace_and_what_is_left_and_tensorboard_reads_the_events(
 ) -> None:
     lines: list[str] = []
     history = fit(study, settings.model_copy(update={"epochs": 2}), tmp_path, lines)
-    assert "epoch 1/2" in lines[0] and "scans/s" in lines[0] and "left" in lines[0]
+    assert "9 training and 3 validation scans, cpu in float32" in lines[0]
+    assert "epoch 1/2" in lines[1] and "scans/s" in lines[1] and "left" in lines[1]
     (file,) = (tmp_path / "events").iterdir()
     told = {(v.tag, event.step): v.simple_value for event in _events(file) for v in event.summary.value}
     for line in history.itertuples():

@@ -21,6 +21,7 @@ rule train:
         config=train_section,
         folder=str(MODEL),
         synthetic="--synthetic" if config.get("phantom") else "",
+        processes=lambda wildcards, resources: max(1, resources.gpu),  # more GPUs by the profile's set-resources
         version=VERSIONS["train"],
     threads: 1
     resources:
@@ -30,7 +31,7 @@ rule train:
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
         STEP + "train --packed \"$(dirname {input.packed:q})\" --scans {input.scans:q} --splits {input.splits:q}"
-        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart {params.synthetic} --output {params.folder:q}" + LOGGED
+        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart {params.synthetic} --processes {params.processes} --output {params.folder:q}" + LOGGED
 
 
 rule predict:
