@@ -14,6 +14,7 @@ import torch
 
 from elr_mri.config import Train, parse
 from elr_mri.learning import networks, recipe
+from elr_mri.scans.table import CLASSES
 
 
 def probe(settings: Train) -> dict[str, Any]:
@@ -32,10 +33,9 @@ def probe(settings: Train) -> dict[str, Any]:
 
 def _parameters(slug: str, settings: Train) -> int:
     """Number of parameters of a model of the study."""
-    chosen = settings.models[slug].model_dump(include={"width", "norm", "age", "first_pool"})
+    network = networks.arguments(settings.models[slug], crop=settings.crop, n_classes=len(CLASSES), channels=1)
     with torch.device("meta"):
-        network = networks.build(settings.models[slug].network, crop=settings.crop, **chosen)
-    return sum(part.numel() for part in network.parameters())
+        return networks.n_parameters(networks.build(**network))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.learning import recipe
+from elr_mri.learning import networks, recipe
 from elr_mri.learning.checkpoint import GRID_KEYS, Model, save_model, save_tensors
 from elr_mri.learning.dataset import ScanSet, draw_epoch, look, read_scan_set
 from elr_mri.learning.elr import EarlyLearningTargets, elr_loss
@@ -156,16 +156,9 @@ def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) ->
                 fix="Split again with more subjects; see pack/status.tsv for scans that failed.",
             )
     chosen_model = settings.models[slug]
-    network = {
-        "name": chosen_model.network,
-        "n_classes": len(CLASSES),
-        "width": chosen_model.width,
-        "norm": chosen_model.norm,
-        "age": chosen_model.age,
-        "crop": settings.crop,
-        "first_pool": chosen_model.first_pool,
-        "channels": len(scans.meta["channels"]),
-    }
+    network = networks.arguments(
+        chosen_model, crop=settings.crop, n_classes=len(CLASSES), channels=len(scans.meta["channels"])
+    )
     on = recipe.device(settings.device)
     torch.use_deterministic_algorithms(True, warn_only=on.type != "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of a step
@@ -270,6 +263,7 @@ def _write(
         "slug": fingerprint["slug"],
         "seed": fingerprint["seed"],
         "network": run.network,
+        "n_parameters": networks.n_parameters(run.model.network),
         "preprocessing": {
             "standardise": settings.standardise,
             **{key: meta.get(key) for key in (*GRID_KEYS, "spacing_mm", "dtype", "settings")},
