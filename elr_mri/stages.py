@@ -22,7 +22,7 @@ VERSIONS = {
     "predict": 1,
     "explain": 2,
     "evaluate": 1,
-    "report": 3,
+    "report": 4,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

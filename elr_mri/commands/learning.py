@@ -18,7 +18,7 @@ def train(
     packed: Packed,
     scans: Scans,
     splits: Splits,
-    model: Annotated[str, typer.Option(help="Which of `train.models` in the config.")],
+    model: Annotated[str, typer.Option(help="Which of `train.models` or of the ablations' variants in the config.")],
     config_: Config,
     output: Output,
     seed: int = 0,
@@ -32,7 +32,7 @@ def train(
     """Train one network; killed at any moment, the same command continues."""
     from elr_mri.learning.train import train as run
 
-    settings = config.section(config.Train, "train", config_)
+    settings = config.training(config_)
     run(
         packed,
         scans,
