@@ -19,8 +19,8 @@ VERSIONS = {
     "pack": 5,
     "baseline": 2,
     "train": 4,
-    "predict": 1,
-    "explain": 2,
+    "predict": 2,
+    "explain": 3,
     "evaluate": 1,
     "report": 4,
 }

@@ -413,7 +413,7 @@ def test_ablations_stand_in_the_page_with_paired_differences_from_their_base(abl
     html = page(ablation_tables_dir=tables, ablated_dirs=compared)
     assert "ablations" in Page(html).sections and 'href="#ablations"' in html
     text = " ".join(Page(html).text.split())
-    assert "width 2 3.23" in text and "elr null, first_pool false 4.23" in text and "wide – 1.23" in text
+    assert "width 2 3.23" in text and "first_pool false, elr null 4.23" in text and "wide – 1.23" in text
     table = pd.read_csv(root / "findings" / "tables" / "ablations.tsv", sep="\t")
     assert list(dict.fromkeys(table["model"])) == ["wide", "width-2", "no-elr"]
     assert table.loc[table["model"] == "wide", "difference"].isna().all()
