@@ -382,7 +382,7 @@ def ablated(tmp_path_factory):
     )
     folders = {
         name: study.predict(made, name, noise=noise)
-        for name, noise in (("wide", 0.5), ("alexnet", 1.0), ("width-2", 3.0), ("no-elr", 0.5))
+        for name, noise in (("wide", 0.1), ("alexnet", 1.0), ("width-2", 50.0), ("no-elr", 0.5))
     }
     for place, (name, folder) in enumerate(folders.items()):
         (folder / "model.json").write_text(f'{{"slug": "{name}", "n_parameters": {1_234_567 + 10**6 * place}}}')
