@@ -8,6 +8,7 @@ scans, imaging, learning, findings. A rule names files; `python -m elr_mri <step
 
     snakemake --cores 8                                          the built-in phantom study
     snakemake --cores 8 --use-conda --configfile config/adni_nacc.yaml    a real study
+    snakemake --cores 8 ablations                                variants of one model, and their table in the report
 """
 
 # Snakemake would merge a given --configfile into the default one, and a real study would inherit the phantom's keys.
@@ -30,3 +31,9 @@ rule all:
     default_target: True
     input:
         RESULTS / "report.html",
+
+
+rule ablations:
+    input:
+        rules.all.input,
+        ABLATION_SCORES if ABLATED else [],

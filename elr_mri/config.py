@@ -31,6 +31,7 @@ __all__ = [
     "read_yaml",
     "section",
     "study",
+    "training",
 ]
 
 T = TypeVar("T", bound=Section)
@@ -129,6 +130,13 @@ def study(source: str) -> Study:
     if source.lstrip().startswith("{"):
         return parse(Study, _inline(source, where="--study"), where="--study")
     return parse(Study, read_yaml(source), where=source)
+
+
+def training(source: str) -> Train:  # noqa: F405
+    """The training section with the ablations' variants among its models, from inline JSON of the section or a config file."""
+    if source.lstrip().startswith("{"):
+        return section(Train, "train", source)  # noqa: F405
+    return study(source).training()
 
 
 def cohorts(source: str) -> tuple[Cohort, ...]:

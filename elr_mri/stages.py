@@ -20,9 +20,9 @@ VERSIONS = {
     "baseline": 2,
     "train": 4,
     "predict": 2,
-    "explain": 2,
+    "explain": 3,
     "evaluate": 2,
-    "report": 3,
+    "report": 4,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

@@ -35,7 +35,15 @@ HERE = machine.Machine(
     disk_free=10**13,
     snakemake=True,
     conda=True,
-    torch={"torch": "2.13.0", "device": "cpu", "usable": True, "precision": "float32", "gpus": [], "parameters": {}},
+    torch={
+        "torch": "2.13.0",
+        "device": "cpu",
+        "usable": True,
+        "precision": "float32",
+        "gpus": [],
+        "parameters": {},
+        "faults": {},
+    },
     torch_fault="",
 )
 
@@ -81,7 +89,7 @@ def ask(monkeypatch, tmp_path):
     """The page of cohorts (format, path) on a machine that lacks nothing, its white space folded, and what is missing."""
 
     def go(*cohorts, here=HERE, width=110, **sections):
-        monkeypatch.setattr(machine, "inspect", lambda results, train: here)
+        monkeypatch.setattr(machine, "inspect", lambda results, train, ablations: here)
         listed = [{"name": f.upper(), "format": f, "path": str(path)} for f, path in cohorts]
         study = config.parse(
             config.Study, {"cohorts": listed, "results": str(tmp_path / "results"), **sections}, where="test"
@@ -369,6 +377,12 @@ def test_the_gpu_with_its_memory_and_one_that_is_asked_for_in_vain(adni, ask):
     assert missing == ["the GPU of train.device cuda"]
 
 
+def test_an_ablation_that_cannot_be_trained_is_told_and_stops_no_run(adni, ask):
+    told = {**HERE.torch, "faults": {"depth-3": "expected a depth of 4 or more"}}
+    page, missing = ask(("adni", adni.write()), here=machine.Machine(**{**vars(HERE), "torch": told}))
+    assert "depth-3 cannot be trained: expected a depth of 4 or more" in " ".join(page.split()) and missing == []
+
+
 def test_every_pin_is_compared_whether_the_package_is_installed_or_a_checkout(monkeypatch):
     told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = {"base": told["dependencies"], **told["optional-dependencies"]}
@@ -385,7 +399,7 @@ def test_every_pin_is_compared_whether_the_package_is_installed_or_a_checkout(mo
 def test_the_page_fits_any_width_and_obeys_no_file_name(adni, ask, monkeypatch):
     adni.merge[0]["\x1b[31mred[/bold]"] = 1
     adni.write(merge="\x1b[2J_ADNIMERGE_23Dec2025.csv")
-    monkeypatch.setattr(machine, "inspect", lambda results, train: HERE)
+    monkeypatch.setattr(machine, "inspect", lambda results, train, ablations: HERE)
     study = config.parse(
         config.Study, {"cohorts": [{"name": "A", "format": "adni", "path": str(adni.root)}]}, where="test"
     )
@@ -457,10 +471,12 @@ def test_the_command_line_ends_with_one_line_and_status_2(tmp_path, adni):
 
 def test_torch_is_asked_in_another_process_and_tells_the_size_of_the_networks():
     train = config.Train(models={"age": {"network": "wide", "width": 1, "age": "sinusoid"}})
-    told, fault = machine.torch_told(train)
+    ablations = config.Train(models={"strided": config.Model(network="wide", width=1, first_stride=2), **train.models})
+    told, fault = machine.torch_told(train, ablations)
+    assert list(told["faults"]) == ["strided"] and "a crop of at least 141 voxels, got 96" in told["faults"]["strided"]
     assert fault == "" and told["parameters"] == {"age": 9_878_571}  # shared with tests/learning/test_networks.py
     assert told["device"] in ("cpu", "cuda") and json.dumps(told)
-    told, fault = machine.torch_told(config.Train(device="none-such"))
+    told, fault = machine.torch_told(config.Train(device="none-such"), config.Train())
     assert told is None and "train.device" in fault
 
 

@@ -60,6 +60,12 @@ def report(
     registered: Annotated[Path | None, typer.Option(help="The folder that `register` wrote.")] = None,
     model: Annotated[list[Path] | None, typer.Option(help="A model folder; may be repeated.")] = None,
     explained: Annotated[Path | None, typer.Option(help="The folder that `explain` wrote.")] = None,
+    ablations: Annotated[
+        Path | None, typer.Option(help="The tables that `evaluate` wrote for the base model and its ablations.")
+    ] = None,
+    ablated: Annotated[
+        list[Path] | None, typer.Option(help="A model folder of the base or an ablation; may be repeated.")
+    ] = None,
     reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
@@ -81,5 +87,7 @@ def report(
         register_dir=registered,
         model_dirs=model or [],
         explain_dir=explained,
+        ablation_tables_dir=ablations,
+        ablated_dirs=ablated or [],
         review_path=reviewed,
     )

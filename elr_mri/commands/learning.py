@@ -19,7 +19,7 @@ def train(
     packed: Packed,
     scans: Scans,
     splits: Splits,
-    model: Annotated[str, typer.Option(help="Which of `train.models` in the config.")],
+    model: Annotated[str, typer.Option(help="Which of `train.models` or of the ablations' variants in the config.")],
     config_: Config,
     output: Output,
     seed: int = 0,
@@ -39,7 +39,7 @@ def train(
 
     if processes > 1 and launch(processes):
         return
-    settings = config.section(config.Train, "train", config_)
+    settings = config.training(config_)
     run(
         packed,
         scans,

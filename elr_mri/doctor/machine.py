@@ -57,9 +57,9 @@ class Machine:
     torch_fault: str
 
 
-def inspect(results: str, train: Train) -> Machine:
-    """Look at this machine; `results` says which disk, `train` which device and networks are asked for."""
-    told, fault = torch_told(train)
+def inspect(results: str, train: Train, ablations: Train) -> Machine:
+    """Look at this machine; `results` says which disk, `train` which device and networks are asked for, and `ablations` which besides."""
+    told, fault = torch_told(train, ablations)
     return Machine(
         python=platform.python_version(),
         elr_mri=__version__,
@@ -104,11 +104,11 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def torch_told(train: Train) -> tuple[dict[str, Any] | None, str]:
+def torch_told(train: Train, ablations: Train) -> tuple[dict[str, Any] | None, str]:
     """What torch says in a process of its own, or else why it says nothing."""
     if find_spec("torch") is None:
         return None, NOT_INSTALLED
-    command = [sys.executable, "-m", "elr_mri.learning.probe", train.model_dump_json()]
+    command = [sys.executable, "-m", "elr_mri.learning.probe", train.model_dump_json(), ablations.model_dump_json()]
     root = Path(__file__).parents[2]  # as the working directory too: another checkout there would go first
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}

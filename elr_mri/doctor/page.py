@@ -48,7 +48,7 @@ def doctor(source: str) -> None:
 def examine(study: Study, *, title: str, width: int) -> tuple[str, list[Missing]]:
     """The page as plain text of at most `width` columns, and what is missing that a run cannot do without."""
     found = [look.look(cohort, study) for cohort in study.cohorts]
-    here = machine.inspect(study.results, study.train)
+    here = machine.inspect(study.results, study.train, study.train.model_copy(update={"models": study.ablated()}))
     sections = [(_heading(f, study), _cohort(f, study)) for f in found]
     lines, short_of_disk = _resources(found, study, here)
     sections += [("Disk, memory, time", lines), ("This machine", _machine(here, study))]
@@ -213,6 +213,7 @@ def _torch(here: Machine, study: Study) -> list[Line]:
             "GPU",
             gpus or "none that torch sees: full-size networks (96-voxel crops) need one",
         ),
+        *(("look", "ablations", f"{slug} cannot be trained: {fault}") for slug, fault in told["faults"].items()),
     ]
 
 

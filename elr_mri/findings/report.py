@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import accounting, consort, figures, page, published, style, words
+from elr_mri.findings import ablations, accounting, consort, figures, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
-from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
+from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
 from elr_mri.scans.schema import Schema
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SPLIT, read_scans
@@ -48,6 +48,8 @@ def report(
     register_dir: Path | None = None,
     model_dirs: Sequence[Path] = (),
     explain_dir: Path | None = None,
+    ablation_tables_dir: Path | None = None,
+    ablated_dirs: Sequence[Path] = (),
     review_path: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
@@ -69,6 +71,9 @@ def report(
         Model folders `<model>/seed-<n>` with history.tsv.
     explain_dir : path
         Saliency maps of one model, in a folder of its name.
+    ablation_tables_dir, ablated_dirs : paths
+        The `tables` folder of `evaluate` on a base model and its ablations, and their model folders; without them the page has
+        no such section.
     review_path : path
         The page of `review`, which this page links to.
     """
@@ -77,6 +82,8 @@ def report(
     states = accounting.scan_states(scans, pack_dir / "status.tsv")
     counted = accounting.account(scans, _read(EXCLUSIONS, exclusions_path), states, _read(SPLIT, splits_path))
     notes = _read(NOTES, notes_path)
+    varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
+    varied_groups = ablations.groups(varied)
     pictures = figures.Pictures(Path(figures_dir), {})
     with style.drawing():
         figures.draw_scores(
@@ -120,6 +127,11 @@ def report(
         "volume_source": words.volume_source(volumes),
         "without_volumes": list(volumes[volumes["note"].notna()].head(MAX_LISTED).itertuples(index=False)),
         "n_without_volumes": int(volumes["note"].notna().sum()),
+        "ablations": varied_groups if ablation_tables_dir else None,
+        "ablated": next(iter(varied["model"]), None),
+        "ablation_caution": words.caution(
+            results["level"].iloc[0], sum(len(group["methods"]) - 1 for group in varied_groups)
+        ),
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),
@@ -128,6 +140,7 @@ def report(
         "versions": provenance.versions(),
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
+    ABLATIONS.write(varied, tables_dir / "ablations.tsv")
     provenance.write_text(page_path, page.render("report.html.j2", context))
     inputs = {
         path.name: provenance.digest_file(path)
@@ -210,16 +223,8 @@ def published_groups(results: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cell(value: float, low: float, high: float, sign: str = "") -> tuple[str, str]:
     """A share and its interval as percent texts; a dash where undefined."""
-    value, low, high = (_percent(number, sign) for number in (value, low, high))
+    value, low, high = (words.percent(number, sign) for number in (value, low, high))
     return value, f"{low} to {high}"
-
-
-def _percent(share: float, sign: str) -> str:
-    """One share in percent, with a true minus, and no sign on a zero."""
-    if share != share:
-        return "–"
-    rounded = round(100 * share, 1)
-    return f"{rounded:{sign}.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def _in_order(model_dirs: Sequence[Path], results: pd.DataFrame) -> list[Path]:

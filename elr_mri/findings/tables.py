@@ -41,6 +41,21 @@ DIFFERENCES = Schema(
     ),
 )
 
+#: Of the base model and of each of its ablations: what is changed (blank: the base), weights, score, and the difference from the base.
+ABLATIONS = Schema(
+    name="ablations",
+    version=1,
+    key=("model", "cohort", "split", "metric"),
+    columns=(
+        Column("model"),
+        Column("changed", required=False),
+        Column("n_parameters", "integer", low=1),
+        *RESULTS.columns[1:7],
+        *(Column(name, "number", required=False) for name in ("difference", "difference_low", "difference_high")),
+        *_COUNTS,
+    ),
+)
+
 CONFUSION = Schema(
     name="confusion",
     version=1,

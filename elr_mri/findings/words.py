@@ -14,6 +14,14 @@ from elr_mri.scans.table import CLASSES
 LEAD = "balanced_accuracy"
 
 
+def percent(share: float, sign: str = "") -> str:
+    """One share in percent, with a true minus, and no sign on a zero; a dash where it is undefined."""
+    if share != share:
+        return "–"
+    rounded = round(100 * share, 1)
+    return f"{rounded:{sign}.1f}".replace("-", "−") if rounded else "0.0"
+
+
 def against(differences: pd.DataFrame, reference: str) -> pd.DataFrame:
     """The differences of every other model from `reference`, whichever of the two was named first."""
     direct = differences[differences["reference"] == reference]

@@ -4,17 +4,19 @@
 as the paper tables it: the release registers one pool's name twice, so it pools 3, 3, 5 and then not at
 all. `alexnet` is AlexNet (Krizhevsky 2014, arXiv:1404.5997, one tower) with every kernel cubed; `resnet18` is
 MONAI's, with the stride of 2 in its first convolution of He et al. 2016. Width 8 is every network's
-published size; another width scales its channels.
+published size; another width scales its channels. First kernel, first stride and depth are the talk's
+ablations (docs/decisions/0011-ablations.md).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from elr_mri.config import Model
 from elr_mri.errors import BadInput
 from elr_mri.learning.age import AgeEncoder
 from elr_mri.learning.blocks import NormReluPool
@@ -65,6 +67,8 @@ BLOCKS = {"wide": WIDE, "wide-paper": WIDE_PAPER, "alexnet": ALEXNET}
 
 #: How MONAI's ResNet-18 shrinks a map: its first convolution and the first of each later stage; only sizes are read.
 RESNET18_SIZES = (Block(8, 7, padding=3, stride=2), *(Block(c, 3, padding=1, stride=2) for c in (16, 32, 64)))
+#: The largest crop that `smallest_crop` looks at, in voxels: twice a head at 1 mm.
+LARGEST = 512
 
 
 class VolumeNet(nn.Module):
@@ -108,6 +112,9 @@ def build(
     age: Age = "sinusoid",
     crop: int = 96,
     first_pool: bool = True,
+    first_kernel: int | None = None,
+    first_stride: int | None = None,
+    depth: int | None = None,
     channels: int = 1,
 ) -> VolumeNet:
     """A network with fresh weights, drawn from torch's global generator.
@@ -124,6 +131,10 @@ def build(
     first_pool : bool
         False leaves out the first pool: the same blocks for the same field of view at twice the
         voxel size (48³ at 3 mm for 96³ at 1.5 mm).
+    first_kernel, first_stride : int or None
+        Of the first convolution, in voxels; None is the published one. Its padding follows the kernel.
+    depth : int or None
+        Number of blocks; None is the published one. Further ones are 3³ convolutions with padding 1.
     channels : int
         Channels of the input: 1 is the scan, 2 the scan and the log-Jacobian.
     """
@@ -131,23 +142,23 @@ def build(
         raise BadInput(
             expected=f"one of {', '.join([*BLOCKS, 'resnet18'])}", got=repr(name), where="network", fix="Choose one."
         )
-    side = final_side(name, crop, norm=norm, first_pool=first_pool)
+    table = _table(name, first_pool, first_kernel, first_stride, depth)
+    side = _final_side(table, crop, norm)
     if side is None:
         raise BadInput(
-            expected=f"a crop of at least {smallest_crop(name, norm=norm, first_pool=first_pool)} voxels",
+            expected=f"a crop of at least {_smallest_crop(table, norm)} voxels",
             got=f"{crop}",
-            where=f"{name} (first_pool: {first_pool})",
-            fix="Take a larger crop or a finer grid.",
+            where=_named(name, first_pool, first_kernel, first_stride),
+            fix="Take a larger crop, a finer grid or a smaller first stride.",
         )
     if name == "resnet18":
         n_features = 64 * width
         blocks, embed, classifier = (
-            _resnet18(width, norm, first_pool, channels),
+            _resnet18(table[0], width, norm, first_pool, channels),
             nn.Identity(),
             nn.Linear(n_features, n_classes),
         )
     else:
-        table = _table(name, first_pool)
         blocks = nn.Sequential(*_layers(table, width, norm, channels))
         n_inputs = table[-1].channels * width * side**3
         n_features, embed, classifier = (_alexnet_head if name == "alexnet" else _wide_head)(n_inputs, width, n_classes)
@@ -155,13 +166,45 @@ def build(
     return VolumeNet(blocks, embed, encoder, 0.0 if encoder is None else 0.1, classifier)
 
 
-def final_side(name: str, crop: int, *, norm: Norm = "instance", first_pool: bool = True) -> int | None:
-    """Side of the last map for a cubic crop, in voxels; None where a map vanishes on the way.
+def arguments(model: Model, *, crop: int, n_classes: int, channels: int) -> dict[str, Any]:
+    """What `build` takes for a model of a study, as it stands in a model folder."""
+    own = ("width", "norm", "age", "first_pool", "first_kernel", "first_stride", "depth")
+    chosen = {key: getattr(model, key) for key in own}
+    return {"name": model.network, "n_classes": n_classes, "crop": crop, "channels": channels, **chosen}
+
+
+def final_side(
+    name: str,
+    crop: int,
+    *,
+    norm: Norm = "instance",
+    first_pool: bool = True,
+    first_kernel: int | None = None,
+    first_stride: int | None = None,
+) -> int | None:
+    """Side of the last map for a cubic crop, in voxels; None where a map vanishes on the way. No depth changes it."""
+    return _final_side(_table(name, first_pool, first_kernel, first_stride, None), crop, norm)
+
+
+def smallest_crop(
+    name: str,
+    *,
+    norm: Norm = "instance",
+    first_pool: bool = True,
+    first_kernel: int | None = None,
+    first_stride: int | None = None,
+) -> int:
+    """The smallest cubic crop that a network can take, in voxels."""
+    return _smallest_crop(_table(name, first_pool, first_kernel, first_stride, None), norm)
+
+
+def _final_side(table: tuple[Block, ...], crop: int, norm: Norm) -> int | None:
+    """Side of the last map of these blocks, in voxels; None where a map vanishes.
 
     Instance norm needs two voxels a side: a single one minus its own mean is zero, whatever the scan.
     """
     least, size = 2 if norm == "instance" else 1, crop
-    for block in _table(name, first_pool):
+    for block in table:
         size = block.convolved(size)
         if size < least:
             return None
@@ -171,18 +214,54 @@ def final_side(name: str, crop: int, *, norm: Norm = "instance", first_pool: boo
     return size
 
 
-def smallest_crop(name: str, *, norm: Norm = "instance", first_pool: bool = True) -> int:
-    """The smallest cubic crop that a network can take, in voxels."""
-    return next(c for c in range(1, 512) if final_side(name, c, norm=norm, first_pool=first_pool) is not None)
+def _smallest_crop(table: tuple[Block, ...], norm: Norm) -> int:
+    """The smallest crop for these blocks, in voxels."""
+    for crop in range(1, LARGEST + 1):
+        if _final_side(table, crop, norm) is not None:
+            return crop
+    raise BadInput(
+        expected=f"a first convolution that leaves something of {LARGEST} voxels",
+        got=f"kernel {table[0].kernel}, stride {table[0].stride}",
+        where="the network",
+        fix="Lower first_kernel or first_stride.",
+    )
 
 
-def _table(name: str, first_pool: bool) -> tuple[Block, ...]:
-    """The blocks of a network, the first with or without its pool."""
+def _table(
+    name: str, first_pool: bool, first_kernel: int | None, first_stride: int | None, depth: int | None
+) -> tuple[Block, ...]:
+    """The blocks of a network as varied: another first convolution, no first pool, further blocks.
+
+    The first padding grows with the kernel, so that the map keeps its size and the kernel alone is compared. Further blocks
+    stand before the last one and have the channels of the one before them: the head stays as it is.
+    """
+    blocks = RESNET18_SIZES if name == "resnet18" else BLOCKS[name]
+    if depth is not None and (name == "resnet18" or depth < len(blocks)):
+        raise BadInput(
+            expected="no depth: ResNet-18 has its own" if name == "resnet18" else f"a depth of {len(blocks)} or more",
+            got=f"depth {depth}",
+            where=name,
+            fix="Leave it out (null), or deepen another network.",
+        )
+    first, *others = blocks
+    kernel = first.kernel if first_kernel is None else first_kernel
+    padding = max(0, first.padding + (kernel - first.kernel) // 2)
     if name == "resnet18":
-        pool = (Block(8, 3, padding=1, stride=2),) if first_pool else ()
-        return (RESNET18_SIZES[0], *pool, *RESNET18_SIZES[1:])
-    first, *others = BLOCKS[name]
-    return (first if first_pool else replace(first, pool=None), *others)
+        padding = kernel // 2  # MONAI's own choice
+    first = replace(
+        first, kernel=kernel, padding=padding, stride=first.stride if first_stride is None else first_stride
+    )
+    if name == "resnet18":
+        return (first, *((Block(8, 3, padding=1, stride=2),) if first_pool else ()), *others)
+    further = [Block(others[-2].channels, kernel=3, padding=1)] * ((depth or len(blocks)) - len(blocks))
+    return (first if first_pool else replace(first, pool=None), *others[:-1], *further, others[-1])
+
+
+def _named(name: str, first_pool: bool, first_kernel: int | None, first_stride: int | None) -> str:
+    """A network with what of it decides the crop, for messages."""
+    varied = {"first_kernel": first_kernel, "first_stride": first_stride}
+    told = "".join(f", {key}: {value}" for key, value in varied.items() if value is not None)
+    return f"{name} (first_pool: {first_pool}{told})"
 
 
 def _layers(table: tuple[Block, ...], width: int, norm: Norm, n_inputs: int) -> list[nn.Module]:
@@ -224,7 +303,7 @@ def _alexnet_head(n_inputs: int, width: int, n_classes: int) -> tuple[int, nn.Mo
     return units, embed, classifier
 
 
-def _resnet18(width: int, norm: Norm, first_pool: bool, n_inputs: int) -> nn.Module:
+def _resnet18(first: Block, width: int, norm: Norm, first_pool: bool, n_inputs: int) -> nn.Module:
     """MONAI's 3-D ResNet-18 up to its pooled feature vector of 64 · width."""
     from monai.networks.nets import ResNet  # lazily: MONAI costs seconds, and only this network needs it
 
@@ -246,8 +325,8 @@ def _resnet18(width: int, norm: Norm, first_pool: bool, n_inputs: int) -> nn.Mod
         [c * width for c in (8, 16, 32, 64)],
         spatial_dims=3,
         n_input_channels=n_inputs,
-        conv1_t_size=7,
-        conv1_t_stride=2,
+        conv1_t_size=first.kernel,
+        conv1_t_stride=first.stride,
         no_max_pool=not first_pool,
         feed_forward=False,
         norm=layer[norm],

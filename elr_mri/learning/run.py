@@ -13,14 +13,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.learning import recipe
+from elr_mri.learning import networks, recipe
 from elr_mri.learning.averaging import weight_average
 from elr_mri.learning.checkpoint import Model
 from elr_mri.learning.dataset import ScanSet
 from elr_mri.learning.distributed import Team
 from elr_mri.learning.elr import EarlyLearningTargets, regularized_loss
 from elr_mri.learning.feed import Feed
-from elr_mri.learning.networks import n_parameters
 from elr_mri.learning.progress import Tally
 from elr_mri.provenance import digest_json, versions
 from elr_mri.scans.table import CLASSES
@@ -70,7 +69,10 @@ class Run:
 
     def described(self) -> str:
         """What is trained, on how many scans, and where."""
-        weights, many = n_parameters(self.model.network), f", {self.team.size} processes" if self.team.size > 1 else ""
+        weights, many = (
+            networks.n_parameters(self.model.network),
+            f", {self.team.size} processes" if self.team.size > 1 else "",
+        )
         precision = str(self.dtype).removeprefix("torch.")
         return f"{weights:,} weights, {len(self.train)} training and {len(self.val)} validation scans, {self.device} in {precision}{many}"
 
@@ -95,16 +97,9 @@ def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team
     _check_classes(parts)
     _check_team(len(parts["train"]), settings.batch_size, team)
     chosen = settings.models[slug]
-    network = {
-        "name": chosen.network,
-        "n_classes": len(CLASSES),
-        "width": chosen.width,
-        "norm": chosen.norm,
-        "age": chosen.age,
-        "crop": settings.crop,
-        "first_pool": chosen.first_pool,
-        "channels": len(scans.meta["channels"]),
-    }
+    network = networks.arguments(
+        chosen, crop=settings.crop, n_classes=len(CLASSES), channels=len(scans.meta["channels"])
+    )
     recipe.be_deterministic(settings.deterministic, on)
     torch.manual_seed(seed)
     model = Model(network, settings.standardise, scans.row_shape)

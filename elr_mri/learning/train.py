@@ -26,6 +26,7 @@ from elr_mri.learning.checkpoint import GRID_KEYS, save_model, save_tensors
 from elr_mri.learning.dataset import read_scan_set
 from elr_mri.learning.distributed import team
 from elr_mri.learning.dropout import divide_dropout
+from elr_mri.learning.networks import n_parameters
 from elr_mri.learning.predict import scan_logits
 from elr_mri.learning.progress import Progress
 from elr_mri.learning.resume import Begun, load_state, save_state
@@ -189,6 +190,7 @@ def _write(
         "slug": mark["slug"],
         "seed": mark["seed"],
         "network": run.network,
+        "n_parameters": n_parameters(run.model.network),
         "preprocessing": {
             "standardise": settings.standardise,
             **{key: meta.get(key) for key in (*GRID_KEYS, "spacing_mm", "dtype", "settings")},

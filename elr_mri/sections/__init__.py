@@ -11,15 +11,17 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from elr_mri import variants
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import Baseline, Evaluate, Report
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
-from elr_mri.sections.learning import Augment, Elr, Explain, Model, Predict, Train
+from elr_mri.sections.learning import Ablations, Augment, Elr, Explain, Model, Predict, Train, Variant
 from elr_mri.sections.scans import Anatomy, Cohort, Demographics, Ingest, Phantom, Published, Split
 
 __all__ = [
     "GIVEN",
     "RECIPES",
+    "Ablations",
     "Anatomy",
     "Atlases",
     "Audit",
@@ -45,6 +47,7 @@ __all__ = [
     "Split",
     "Study",
     "Train",
+    "Variant",
 ]
 
 
@@ -71,10 +74,39 @@ class Study(Section):
     pack: Pack = Pack()
     baseline: Baseline = Baseline()
     train: Train = Train()
+    ablations: Ablations = Ablations()
     predict: Predict = Predict()
     explain: Explain = Explain()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
+
+    def ablated(self) -> dict[str, Model]:
+        """The variants of `ablations` as whole models, by slug."""
+        models = {slug: model.model_dump(exclude_unset=True) for slug, model in self.train.models.items()}
+        ablations = self.ablations.model_dump(exclude_unset=True)
+        return {slug: Model.model_validate(keys) for slug, keys in variants.variants(models, ablations).items()}
+
+    def training(self) -> Train:
+        """The training section with the variants among its models."""
+        return self.train.model_copy(update={"models": {**self.train.models, **self.ablated()}})
+
+    @model_validator(mode="after")
+    def _variants_are_new_models(self) -> Study:
+        models, base = self.train.models, self.ablations.base
+        if models and base is not None and base not in models:
+            raise ValueError(f"ablations.base must be one of {', '.join(models)}; got {base!r}")
+        for slug, changed in self.ablations.variants.items():
+            if not re.fullmatch(r"[a-z0-9-]+", slug):
+                raise ValueError(f"ablations.variants must be named in a-z, 0-9 and -; got {slug!r}")
+            if not changed.model_dump(exclude_unset=True):
+                raise ValueError(f"ablations.variants.{slug} must change a key of the base model; got none")
+        if self.ablations.variants and not models:
+            raise ValueError("ablations need a base model in train.models; got none")
+        if taken := {"volumes", "explain", *models} & set(self.ablated()):
+            raise ValueError(
+                f"ablations must have other names than train.models, volumes and explain; got {min(taken)!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Study:

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
 
+Network = Literal["wide", "wide-paper", "resnet18", "alexnet"]
+
 
 class Elr(Section):
     """Early-learning regularization: weight λ and momentum β (Liu et al., NeurIPS 2020)."""
@@ -41,7 +43,7 @@ class Model(Section):
     `learning_rate` go before those of `train`, for a network that needs its own.
     """
 
-    network: Literal["wide", "wide-paper", "resnet18", "alexnet"]
+    network: Network
     width: Annotated[int, Field(ge=1)] = 8
     norm: Literal["instance", "batch", "group", "none"] = "instance"
     age: Literal["none", "sinusoid", "scalar"] = "none"
@@ -73,6 +75,23 @@ TRAINING: dict[str, dict[str, Any]] = {
         "precision": "float32",
     },
 }
+
+
+class Variant(Model):
+    """What an ablation changes of the base model: the keys that are given."""
+
+    network: Network = "wide"
+
+
+class Ablations(Section):
+    """Variants of one model, each compared with it; `snakemake ablations` trains them.
+
+    `base` is a model of the study (null: `wide-age`, else the first). `variants` names the keys that each changes; where there are
+    none, the talk's ablations of the base are made (`elr_mri/variants.py`).
+    """
+
+    base: str | None = None
+    variants: dict[str, Variant] = Field(default={})
 
 
 class Train(Section):

@@ -363,3 +363,77 @@ def test_volumes_without_an_intracranial_one_are_not_drawn(tmp_path):
     pd.read_csv(path, sep="\t").assign(intracranial=None).to_csv(path, sep="\t", index=False)
     pictures = Pictures(tmp_path / "figures", {})
     assert len(draw_volumes(pictures, tmp_path / "pack", made.scans)) == len(made.scans) and not pictures.stems
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory):
+    """The page of a study whose ablations were made, and its folder."""
+    root = tmp_path_factory.mktemp("ablated")
+    made = study.make(root, n_subjects=40)
+    study.add_pictures(made)
+    told = {
+        "wide": config.Model(network="wide", width=1),
+        "alexnet": config.Model(network="alexnet", width=1),
+    }
+    varied = {"width-2": config.Variant(width=2), "no-elr": config.Variant(elr=None, first_pool=False)}
+    settings = study.settings(made)
+    settings = settings.model_copy(
+        update={"train": config.Train(models=told), "ablations": config.Ablations(base="wide", variants=varied)}
+    )
+    folders = {
+        name: study.predict(made, name, noise=noise)
+        for name, noise in (("wide", 0.1), ("alexnet", 1.0), ("width-2", 50.0), ("no-elr", 0.5))
+    }
+    for place, (name, folder) in enumerate(folders.items()):
+        (folder / "model.json").write_text(f'{{"slug": "{name}", "n_parameters": {1_234_567 + 10**6 * place}}}')
+    compared = [folders[name] for name in ("wide", "width-2", "no-elr")]
+    for out, some in (("findings", [folders["wide"], folders["alexnet"]]), ("findings/ablations", compared)):
+        paths = [folder / "predictions.tsv" for folder in some]
+        evaluate(prediction_paths=paths, settings=config.Evaluate(draws=100), out_dir=root / out)
+
+    def page(**given):
+        written = report(
+            tables_dir=root / "findings" / "tables",
+            scans_path=root / "scans.tsv",
+            pack_dir=root / "pack",
+            settings=config.Report(reference="wide"),
+            study=settings,
+            page_path=root / "report.html",
+            figures_dir=root / "figures",
+            **given,
+        )
+        return written.read_text(encoding="utf-8")
+
+    return root, page, compared
+
+
+def test_ablations_stand_in_the_page_with_paired_differences_from_their_base(ablated):
+    root, page, compared = ablated
+    tables = root / "findings" / "ablations" / "tables"
+    html = page(ablation_tables_dir=tables, ablated_dirs=compared)
+    assert "ablations" in Page(html).sections and 'href="#ablations"' in html
+    text = " ".join(Page(html).text.split())
+    assert "width 2 3.23" in text and "first_pool false, elr null 4.23" in text and "wide – 1.23" in text
+    table = pd.read_csv(root / "findings" / "tables" / "ablations.tsv", sep="\t")
+    assert list(dict.fromkeys(table["model"])) == ["wide", "width-2", "no-elr"]
+    assert table.loc[table["model"] == "wide", "difference"].isna().all()
+    pairs = pd.read_csv(tables / "differences.tsv", sep="\t").query("reference == 'wide'")
+    both = table.merge(pairs, on=["model", "cohort", "split", "metric"], suffixes=("", "_of_pair"))
+    assert len(both) == len(pairs) > 0
+    for ours, theirs in (("difference", "difference_of_pair"), ("difference_low", "low_of_pair")):
+        pd.testing.assert_series_equal(both[ours], both[theirs], check_names=False)
+    poor = table.query("model == 'width-2' and split == 'test' and metric == 'macro_auc'").iloc[0]
+    assert poor["difference_high"] < 0 and poor["difference_low"] < poor["difference"] < poor["difference_high"]
+
+
+def test_a_study_without_ablations_has_no_such_section_and_an_empty_table(ablated):
+    root, page, _ = ablated
+    html = page()
+    assert "ablations" not in Page(html).sections and "#ablations" not in html
+    assert len(pd.read_csv(root / "findings" / "tables" / "ablations.tsv", sep="\t")) == 0
+
+
+def test_ablations_of_another_config_or_without_their_models_are_refused(ablated):
+    root, page, compared = ablated
+    with pytest.raises(BadInput, match="got no-elr.*snakemake ablations"):
+        page(ablation_tables_dir=root / "findings" / "ablations" / "tables", ablated_dirs=compared[:2])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -164,3 +165,39 @@ def test_volumes_of_another_source_register_nothing_and_are_read_again_when_they
     planned = run(mini, other, "--dry-run")
     rules = set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", planned.stdout, re.M))
     assert {"measure", "pack", "baseline"} <= rules and rules.isdisjoint({"ingest", "convert", "register"})
+
+
+def test_ablations_are_planned_only_where_they_are_asked_for(tmp_path):
+    study = changed(**{**MINI, "ablations": {"base": "resnet18", "variants": {"wider": {"width": 2}}}})
+    asked, plain = (run(tmp_path, study, *targets, "--dry-run") for targets in (["ablations"], []))
+    assert asked.returncode == plain.returncode == 0, asked.stdout[-4000:]
+    assert {"evaluate_ablations", "report", "ablations"} <= rules(asked)
+    trained = [set(re.findall(r"learning/([a-z0-9-]+)/seed-0/model.safetensors", one.stdout)) for one in (asked, plain)]
+    assert trained == [{"wide-age-elr", "resnet18", "wider"}, {"wide-age-elr", "resnet18"}]
+
+
+def test_ablations_are_trained_beside_their_base_and_stay_in_the_report(mini):
+    study = changed(**{**MINI, "ablations": {"base": "resnet18", "variants": {"smaller-kernel": {"first_kernel": 5}}}})
+    page, learned = mini / "results" / "report.html", mini / "results" / "learning"
+    assert 'id="ablations"' not in page.read_text()
+    try:
+        made = run(mini, study, "ablations")
+        assert made.returncode == 0, made.stdout[-4000:]
+        assert rules(made) == {"train", "predict", "evaluate_ablations", "report", "ablations"}
+        assert 'id="ablations"' in page.read_text() and "first_kernel 5" in page.read_text()
+        told = table(mini, "findings/tables/ablations.tsv")
+        assert list(dict.fromkeys(told["model"])) == ["resnet18", "smaller-kernel"]
+        scored = table(mini, "findings/tables/results.tsv").query("model == 'resnet18'")
+        own = told.query("model == 'resnet18'")
+        assert list(own["value"]) == list(scored["value"]) and own["n_scans"].max() == scored["n_scans"].max()
+        facts = [json.loads((learned / m / "seed-0" / "model.json").read_text()) for m in told["model"].unique()]
+        assert facts[0]["n_parameters"] - facts[1]["n_parameters"] == 8 * (7**3 - 5**3)
+        assert list(told["n_parameters"].unique()) == [one["n_parameters"] for one in facts]
+        again = run(mini, study)
+        assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    finally:
+        for folder in (learned / "smaller-kernel", mini / "results" / "findings" / "ablations"):
+            shutil.rmtree(folder, ignore_errors=True)
+        without = run(mini, MINI)  # as if nothing had been: the other tests find the study as it was
+    assert without.returncode == 0 and rules(without) == {"report", "all"}, without.stdout[-4000:]
+    assert 'id="ablations"' not in page.read_text() and len(table(mini, "findings/tables/ablations.tsv")) == 0

@@ -9,6 +9,7 @@ sys.path.insert(0, str(workflow.basedir))
 
 from elr_mri.scans.batches import rows_by_batch, tree_stamp, volumes_stamp
 from elr_mri.stages import MEMORY_MB, VERSIONS
+from elr_mri.variants import base_of, variants
 
 try:
     from elr_mri.config import check_study
@@ -25,7 +26,8 @@ RESULTS = Path(config.get("results", "results"))
 SCANS, IMAGING, LEARNING, FINDINGS = (RESULTS / zone for zone in ("scans", "imaging", "learning", "findings"))
 COHORTS = {cohort["name"]: cohort for cohort in config["cohorts"]}
 EXTERNAL = [name for name, cohort in COHORTS.items() if cohort.get("role") == "external"]
-MODELS = list(config.get("train", {}).get("models", {}))
+MODELS = config.get("train", {}).get("models", {})
+ABLATIONS = variants(MODELS, config.get("ablations") or {})
 SEEDS = config.get("seeds", [0])
 N_BATCHES = config.get("batches", 0)
 
@@ -51,7 +53,7 @@ def section(name):
 def train_section(wildcards):
     """The training section with this model alone, so that editing one model re-trains no other."""
     settings = dict(config["train"])
-    settings["models"] = {wildcards.slug: settings["models"][wildcards.slug]}
+    settings["models"] = {wildcards.slug: {**MODELS, **ABLATIONS}[wildcards.slug]}
     return json.dumps(settings, sort_keys=True)
 
 
