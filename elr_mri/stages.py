@@ -18,7 +18,7 @@ VERSIONS = {
     "review": 1,
     "pack": 5,
     "baseline": 2,
-    "train": 3,
+    "train": 4,
     "predict": 1,
     "explain": 2,
     "evaluate": 1,

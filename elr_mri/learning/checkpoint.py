@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import row_shape
-from elr_mri.learning.dataset import Standardise, centred, look
 from elr_mri.learning.networks import build
+from elr_mri.learning.standardise import Standardise, extremes, take
+from elr_mri.learning.views import centred, window
 from elr_mri.provenance import atomic, read_json, versions, write_json
 from elr_mri.scans.table import CLASSES
 
@@ -54,8 +55,9 @@ class Model(nn.Module):
 
     def centre(self, volumes: Tensor) -> Tensor:
         """(batch, n_channels, X, Y, Z) packed values → (batch, n_channels, crop, crop, crop), standardised, as evaluated."""
-        views = centred(len(volumes), tuple(volumes.shape[2:]), self.crop)
-        return look(self.standardise(volumes), views, self.crop)
+        shape = volumes.shape[2:]
+        places = window(centred(shape, self.crop), shape, self.crop)
+        return self.standardise.window(take(volumes, places).float(), places, extremes(volumes))
 
     def forward(self, volumes: Tensor, ages_years: Tensor | None = None) -> Tensor:
         """(batch, n_channels, X, Y, Z) packed values, (batch,) years → (batch, n_classes) logits of the central crop."""

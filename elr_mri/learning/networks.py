@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
 from elr_mri.learning.age import AgeEncoder
-from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.blocks import Blocks, NormReluPool
 
 Norm = Literal["instance", "batch", "group", "none"]
 Age = Literal["sinusoid", "scalar", "none"]
@@ -147,7 +147,7 @@ def build(
         )
     else:
         table = _table(name, first_pool)
-        blocks = nn.Sequential(*_layers(table, width, norm, channels))
+        blocks = Blocks(*_layers(table, width, norm, channels))
         n_inputs = table[-1].channels * width * side**3
         n_features, embed, classifier = (_alexnet_head if name == "alexnet" else _wide_head)(n_inputs, width, n_classes)
     encoder = None if age == "none" else AgeEncoder(n_features, age)

@@ -26,8 +26,9 @@ from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
 from elr_mri.learning.checkpoint import GRID_KEYS, Model, save_model, save_tensors
-from elr_mri.learning.dataset import ScanSet, draw_epoch, look, read_scan_set
+from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.elr import EarlyLearningTargets, elr_loss
+from elr_mri.learning.feed import Feed
 from elr_mri.learning.predict import scan_logits
 from elr_mri.learning.resume import load_state, save_state
 from elr_mri.provenance import atomic, digest_json, record
@@ -70,7 +71,7 @@ def train(
     """
     settings = settings.of(slug)
     run = _prepare(read_scan_set(cache_dir, scans_path, splits_path), settings, slug=slug, seed=seed)
-    out_dir, scans, model = Path(out_dir), run.train, run.model
+    out_dir, model = Path(out_dir), run.model
     state, best = out_dir / "state" / "resume.safetensors", out_dir / "state" / "best.safetensors"
     fingerprint = _fingerprint(run, settings, slug=slug, seed=seed)
     parts = {"model": model, "targets": run.targets, "optimizer": run.optimizer}
@@ -80,20 +81,18 @@ def train(
         started, tally = time.perf_counter(), []
         torch.manual_seed(seed * 100_003 + epoch)  # dropout
         model.train()
-        for places, views in draw_epoch(len(scans), run.shape, seed=seed, epoch=epoch, **run.drawing):
-            rate = recipe.learning_rate(run.step(epoch, len(tally)), settings.epochs * run.n_batches, settings)
+        for batch in run.feed.epoch(seed=seed, epoch=epoch):
+            step = epoch * len(run.feed) + len(tally)
+            rate = recipe.learning_rate(step, settings.epochs * len(run.feed), settings)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
-            rows = torch.from_numpy(places)
-            labels, ages = scans.labels[rows].to(run.device), scans.ages_years[rows].to(run.device)
-            volumes = look(model.standardise(scans.read(places).to(run.device)), views, model.crop)
             with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
-                logits = model.network(volumes, ages).float()
-            loss = elr_loss(logits, labels, rows.to(run.device), run.targets, run.elr_weight)
+                logits = model.network(batch.volumes, batch.ages).float()
+            loss = elr_loss(logits, batch.labels, batch.rows, run.targets, run.elr_weight)
             run.optimizer.zero_grad()
             loss.backward()
             run.optimizer.step()
-            tally.append(_batch_facts(loss, logits, labels))
+            tally.append(_batch_facts(loss, logits, batch.labels))
         line = {"epoch": epoch + 1, "learning_rate": rate, **_mean(tally), **_validate(run)}
         line["seconds"] = round(time.perf_counter() - started, 2)
         if not math.isfinite(line["train_loss"]):
@@ -124,23 +123,9 @@ class Run:
     train: ScanSet
     val: ScanSet
     network: dict[str, Any]
-    drawing: dict[str, Any]
+    feed: Feed
     device: torch.device
     dtype: torch.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(X, Y, Z) of the packed grid."""
-        return self.train.row_shape[-3:]
-
-    @property
-    def n_batches(self) -> int:
-        """Batches per epoch."""
-        return math.ceil(len(self.train) / self.drawing["batch_size"])
-
-    def step(self, epoch: int, batch: int) -> int:
-        """Number of the optimizer step, from 0."""
-        return epoch * self.n_batches + batch
 
 
 def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) -> Run:
@@ -175,12 +160,17 @@ def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) ->
     model.to(on)
     elr = chosen_model.elr
     targets = EarlyLearningTargets(len(parts["train"]), len(CLASSES), elr.beta if elr else 0.0).to(on)
-    drawing = {
-        "batch_size": settings.batch_size,
-        "crop": settings.crop,
-        "shift_max": settings.shift_max,
-        "blur_sigma_max": settings.blur_sigma_max,
-    }
+    feed = Feed(
+        parts["train"],
+        model.standardise,
+        batch_size=settings.batch_size,
+        crop=settings.crop,
+        shift_max=settings.shift_max,
+        blur_sigma_max=settings.blur_sigma_max,
+        augment=settings.augment,
+        device=on,
+        resident=settings.resident,
+    )
     return Run(
         model,
         recipe.optimizer(model.network, settings, chosen_model),
@@ -189,7 +179,7 @@ def _prepare(scans: ScanSet, settings: config.Train, *, slug: str, seed: int) ->
         parts["train"],
         parts["val"],
         network,
-        drawing,
+        feed,
         on,
         recipe.precision(settings.precision, on),
     )
@@ -229,7 +219,7 @@ def _mean(tally: list[tuple[int, float, float, float]]) -> dict[str, float]:
 
 def _validate(run: Run) -> dict[str, float]:
     """Cross-entropy (nats), accuracy and balanced accuracy of the validation scans' central crops, by given labels."""
-    logits = scan_logits(run.model, run.val, batch_size=2 * run.drawing["batch_size"], dtype=run.dtype)
+    logits = scan_logits(run.model, run.val, batch_size=2 * run.feed.batch_size, dtype=run.dtype)
     labels, guesses = run.val.labels, logits.argmax(dim=1)
     recalls = [(guesses[labels == c] == c).float().mean().item() for c in labels.unique()]
     return {

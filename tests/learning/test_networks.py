@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from elr_mri.errors import BadInput
-from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.networks import build, final_side, n_parameters, smallest_crop
 
 NAMES = ("wide", "wide-paper", "alexnet", "resnet18")
@@ -86,3 +86,35 @@ def test_pooling_first_equals_normalising_first(layout: torch.memory_format, poo
     (theirs * weights).sum().backward()
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(fast.grad, plain.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", [3, None])
+@pytest.mark.parametrize("spread", [2.0, 0.01])
+def test_the_first_block_in_closed_form_equals_its_layers(pool: int | None, spread: float) -> None:
+    """Also its gradients by the scan, which saliency needs, and by the weights where the norm's epsilon leaves any."""
+    torch.manual_seed(0)
+    volumes = 1 + spread * torch.randn(2, 1, 15, 13, 14)
+    layers = [nn.Conv3d(1, 8, 1), NormReluPool(nn.InstanceNorm3d(8), pool)]
+    assert (layers[0].weight > 0).any() and (layers[0].weight < 0).any()
+    told = []
+    for net in (Blocks(*layers), nn.Sequential(*layers)):
+        seen = volumes.clone().requires_grad_()
+        layers[0].zero_grad()
+        maps = net(seen)
+        (maps * torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        told.append((maps, seen.grad, layers[0].weight.grad.clone()))
+    assert told[0][0].is_contiguous(memory_format=torch.channels_last_3d)
+    for ours, theirs in list(zip(*told))[: 3 if spread < 1 else 2]:
+        torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, theirs.abs().max().item()), rtol=1e-4)
+
+
+def test_only_a_pointwise_block_of_one_channel_with_instance_norm_has_a_closed_form() -> None:
+    """Any other first block is computed layer by layer, and the rest of the network is the same."""
+    torch.manual_seed(0)
+    for channels, norm in ((2, "instance"), (1, "batch"), (1, "none"), (1, "instance")):
+        net = build("wide", width=1, crop=35, first_pool=False, age="none", channels=channels, norm=norm).eval()
+        volumes = torch.randn(1, channels, 35, 35, 35)
+        maps = volumes
+        for layer in net.blocks:
+            maps = layer(maps)
+        torch.testing.assert_close(net.blocks(volumes), maps, atol=1e-4, rtol=1e-4)
