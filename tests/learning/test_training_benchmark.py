@@ -26,6 +26,8 @@ TINY = [
     "3",
     "--steps",
     "1",
+    "--warm-up",
+    "1",
     "--matrix",
     "64",
 ]
@@ -35,7 +37,7 @@ TINY = [
 def told(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
     told = training.arguments().parse_args(TINY)
     told.folder, told.sigma = tmp_path_factory.mktemp("scans"), 1.0
-    training.write_scans(told.folder, told.scans, tuple(told.shape))
+    training.write_scans(told.folder, told.scans, tuple(told.shape), whole_head=False)
     return told
 
 
