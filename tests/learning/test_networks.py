@@ -91,19 +91,21 @@ def test_pooling_first_equals_normalising_first(layout: torch.memory_format, poo
 @pytest.mark.parametrize("pool", [3, None])
 @pytest.mark.parametrize("spread", [2.0, 0.01])
 def test_the_first_block_in_closed_form_equals_its_layers(pool: int | None, spread: float) -> None:
-    """Also its gradients by the scan, which saliency needs, and by the weights where the norm's epsilon leaves any."""
+    """Also its gradients by the scan, which saliency needs, and by the weights where the norm's epsilon leaves any; the layers in float64."""
     torch.manual_seed(0)
     volumes = 1 + spread * torch.randn(2, 1, 15, 13, 14)
-    layers = [nn.Conv3d(1, 8, 1), NormReluPool(nn.InstanceNorm3d(8), pool)]
-    assert (layers[0].weight > 0).any() and (layers[0].weight < 0).any()
+    convolution = nn.Conv3d(1, 8, 1)
+    assert (convolution.weight > 0).any() and (convolution.weight < 0).any()
+    layers = nn.Sequential(convolution, nn.InstanceNorm3d(8), nn.ReLU(), *([nn.MaxPool3d(pool, 2)] if pool else []))
     told = []
-    for net in (Blocks(*layers), nn.Sequential(*layers)):
-        seen = volumes.clone().requires_grad_()
-        layers[0].zero_grad()
+    for net, dtype in ((Blocks(convolution, NormReluPool(layers[1], pool)), torch.float32), (layers, torch.float64)):
+        seen = volumes.to(dtype, copy=True).requires_grad_()
+        convolution.to(dtype).zero_grad()
         maps = net(seen)
-        (maps * torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
-        told.append((maps, seen.grad, layers[0].weight.grad.clone()))
-    assert told[0][0].is_contiguous(memory_format=torch.channels_last_3d)
+        weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
+        (maps * weights).sum().backward()
+        told.append([part.double() for part in (maps, seen.grad, convolution.weight.grad)])
+        assert dtype == torch.float64 or maps.is_contiguous(memory_format=torch.channels_last_3d)
     for ours, theirs in list(zip(*told))[: 3 if spread < 1 else 2]:
         torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, theirs.abs().max().item()), rtol=1e-4)
 
