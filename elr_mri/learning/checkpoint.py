@@ -5,11 +5,9 @@ The folder is all that a prediction needs. Nothing in it is unpickled.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import row_shape
-from elr_mri.learning.dataset import Standardise, centred, look
 from elr_mri.learning.networks import build
+from elr_mri.learning.standardise import Standardise, extremes, take
+from elr_mri.learning.views import centred, window
 from elr_mri.provenance import atomic, read_json, versions, write_json
 from elr_mri.scans.table import CLASSES
 
@@ -59,10 +58,9 @@ class Model(nn.Module):
 
         `shift` moves the central crop by so many voxels, as far as there is room.
         """
-        shape = tuple(volumes.shape[2:])
-        views = centred(len(volumes), shape, self.crop)
-        offsets = np.clip(views.offsets + np.array(shift), 0, np.array(shape) - self.crop)
-        return look(self.standardise(volumes), replace(views, offsets=offsets), self.crop)
+        shape = volumes.shape[2:]
+        places = window(centred(shape, self.crop, shift), shape, self.crop)
+        return self.standardise.window(take(volumes, places).float(), places, extremes(volumes))
 
     def forward(
         self, volumes: Tensor, ages_years: Tensor | None = None, shift: tuple[int, int, int] = (0, 0, 0)

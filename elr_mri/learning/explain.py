@@ -23,8 +23,9 @@ from elr_mri.config import Explain
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import Cache, by_channel
 from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
-from elr_mri.learning.dataset import ScanSet, centred, read_scan_set
+from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.recipe import device
+from elr_mri.learning.views import centred
 from elr_mri.provenance import atomic, digest_file, record
 from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.table import CLASSES
@@ -145,7 +146,7 @@ def saliency(
     """
     maps, logits = torch.zeros(volumes.shape, device=volumes.device), []
     standardised = model.standardise(volumes)
-    centre = torch.from_numpy(centred(1, tuple(volumes.shape[2:]), model.crop).offsets[0])
+    centre = torch.tensor(centred(volumes.shape[2:], model.crop).offset)
     room = torch.tensor(volumes.shape[2:]) - model.crop
     for shift in torch.tensor(shifts):
         box = tuple(slice(start, start + model.crop) for start in torch.minimum(centre + shift, room).tolist())

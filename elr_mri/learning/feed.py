@@ -1,9 +1,14 @@
-"""Batches of training views, an epoch at a time."""
+"""What the training loop is fed: every scan once an epoch, in random order, each in a new random view.
+
+Everything random about a batch is a function of (seed, epoch, batch), so a resumed run needs no generator state, may
+start anywhere in an epoch, and several processes see their shares of the same batches.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +16,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elr_mri import config
-from elr_mri.learning.dataset import ScanSet, Standardise, Views, draw_epoch, look
+from elr_mri.config import Augment
+from elr_mri.errors import BadInput
+from elr_mri.imaging.packed import MAPPINGS, MAX_INTENSITY, by_channel
+from elr_mri.learning.dataset import ScanSet
+from elr_mri.learning.standardise import Standardise, extremes
+from elr_mri.learning.views import View, cut, draw, look
+
+#: Packed scans are held on a GPU when they take no more than this share of its free memory; the network needs the rest.
+RESIDENT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Batch:
+    """What one step is trained on, on the device.
+
+    Attributes
+    ----------
+    rows : (batch,) int64, positions in the training set
+    volumes : (batch, n_channels, crop, crop, crop) float32, RAS+, standardised
+    ages : (batch,) float32, years
+    labels : (batch,) int64
+    """
+
     rows: Tensor
     volumes: Tensor
     ages: Tensor
@@ -24,6 +46,29 @@ class Batch:
 
 
 class Feed:
+    """Random views of a set of scans, batch by batch.
+
+    Parameters
+    ----------
+    scans : ScanSet
+        The training scans.
+    standardise : Standardise
+        Fitted; on `device`.
+    batch_size : int
+        Scans per step, of all processes together. Batches hold as many or a few less, within one of each other: batch norm has
+        no variance of a single left-over scan.
+    crop : int, voxels
+    shift_max : int or None, voxels
+        Largest distance of a crop from the centre; None is anywhere.
+    blur_sigma_max : float, voxels
+    augment : Augment
+    device : device
+        Where the views are computed.
+    resident : bool or "auto"
+        Whether all packed scans are held on the device; auto: on a GPU where they fit. Else they are read from the memory
+        map a batch ahead.
+    """
+
     def __init__(
         self,
         scans: ScanSet,
@@ -33,30 +78,114 @@ class Feed:
         crop: int,
         shift_max: int | None,
         blur_sigma_max: float,
-        augment: config.Augment,
+        augment: Augment,
         device: torch.device,
         resident: bool | Literal["auto"] = "auto",
     ):
-        self.scans, self.standardise, self.device, self.crop = scans, standardise, device, crop
+        self.standardise, self.batch_size, self.crop = standardise, batch_size, crop
+        self.device, self.shape = torch.device(device), scans.row_shape[-3:]
         self.drawing = {
-            "batch_size": batch_size,
             "crop": crop,
             "shift_max": shift_max,
             "blur_sigma_max": blur_sigma_max,
+            "augment": augment,
+            "spacing_mm": scans.meta.get("spacing_mm", 1.0),
         }
+        scale = MAPPINGS["T1w"][str(scans.volumes.dtype)]["scale"]
+        self.unit = (scale, scale * MAX_INTENSITY)
+        self.labels, self.ages = scans.labels.to(self.device), scans.ages_years.to(self.device)
+        self.stored, self.places = scans.volumes, scans.table["row"].to_numpy(dtype=int)
+        self.extremes = self._find_extremes() if standardise.kind == "scan" else None
+        self.resident = self._fits() if resident == "auto" else resident
+        self.held = self._hold() if self.resident else None
 
     def __len__(self) -> int:
-        return math.ceil(len(self.scans) / self.drawing["batch_size"])
+        """Batches in an epoch."""
+        return math.ceil(len(self.places) / self.batch_size)
 
     def epoch(self, *, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        shape = self.scans.row_shape[-3:]
-        drawn = draw_epoch(len(self.scans), shape, seed=seed, epoch=epoch, **self.drawing)
-        for number, (places, views) in enumerate(drawn):
-            if number < start:
-                continue
-            here = np.array_split(np.arange(len(places)), world)[rank]
-            places, views = places[here], Views(views.offsets[here], views.sigmas[here])
-            rows = torch.from_numpy(places)
-            volumes = look(self.standardise(self.scans.read(places).to(self.device)), views, self.crop)
-            labels, ages = self.scans.labels[rows], self.scans.ages_years[rows]
-            yield Batch(rows.to(self.device), volumes, ages.to(self.device), labels.to(self.device))
+        """The batches of an epoch from number `start` on; of each the share of process `rank` of `world`.
+
+        The views are those of the whole batch, whatever `start`, `rank` and `world`, so that the shares of all processes together
+        are the batch of a single one.
+        """
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.places))
+        batches = np.array_split(order, len(self))
+        if world > min(map(len, batches)):
+            raise BadInput(
+                expected=f"a train.batch_size of at least {world} scans, one for each process",
+                got=f"batches of {min(map(len, batches))}",
+                where="train.batch_size",
+                fix="Raise it, or start fewer processes.",
+            )
+        wanted = (
+            self._share(rows, np.random.default_rng([seed, epoch, number + 1]), rank, world)
+            for number, rows in enumerate(batches)
+            if number >= start
+        )
+        for rows, views, pieces in _ahead(self._read(wanted), not self.resident):
+            yield self._look(rows, views, pieces)
+
+    def _share(
+        self, rows: np.ndarray, rng: np.random.Generator, rank: int, world: int
+    ) -> tuple[np.ndarray, list[View]]:
+        """Draw the views of a batch and keep the share of one process."""
+        views = draw(rng, len(rows), self.shape, **self.drawing)
+        mine = np.array_split(np.arange(len(rows)), world)[rank]
+        return rows[mine], [views[i] for i in mine]
+
+    def _read(
+        self, wanted: Iterable[tuple[np.ndarray, list[View]]]
+    ) -> Iterator[tuple[np.ndarray, list[View], list[Tensor]]]:
+        """Add to each batch the packed values that its views need."""
+        for rows, views in wanted:
+            yield rows, views, [self._piece(row, view) for row, view in zip(rows, views)]
+
+    def _piece(self, row: int, view: View) -> Tensor:
+        """The packed values of one scan that its view needs; pinned, so that they travel to a GPU beside its work."""
+        if self.held is not None:
+            return cut(self.held[row], view, self.crop)
+        piece = torch.from_numpy(cut(by_channel(self.stored[self.places[row]]), view, self.crop).copy())
+        return piece.pin_memory() if self.device.type == "cuda" else piece
+
+    def _look(self, rows: np.ndarray, views: list[View], pieces: list[Tensor]) -> Batch:
+        """Compute the views of a batch."""
+        seen = []
+        for row, view, piece in zip(rows, views, pieces):
+            told = None if self.extremes is None else self.extremes[row]
+            piece = piece.to(self.device, non_blocking=True)
+            seen.append(look(piece, view, self.crop, self.standardise, shape=self.shape, extremes=told, unit=self.unit))
+        rows = torch.from_numpy(rows).to(self.device)
+        return Batch(rows, torch.stack(seen), self.ages[rows], self.labels[rows])
+
+    def _find_extremes(self) -> Tensor:
+        """(n_scans, 2, n_channels, 1, 1, 1) float32: of every scan, once for the whole run."""
+        found = [extremes(torch.from_numpy(by_channel(self.stored[row]).copy())) for row in self.places]
+        return torch.stack(found).to(self.device, torch.float32)
+
+    def _fits(self) -> bool:
+        """Whether the device is a GPU with room for all packed scans."""
+        if self.device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return len(self.places) * self.stored[0].nbytes <= RESIDENT_SHARE * free
+
+    def _hold(self) -> Tensor:
+        """(n_scans, n_channels, X, Y, Z) packed values of all scans, on the device."""
+        shape = (len(self.places), *by_channel(self.stored[0]).shape)
+        held = torch.empty(shape, dtype=torch.from_numpy(self.stored[:1].copy()).dtype, device=self.device)
+        for place, row in enumerate(self.places):
+            held[place] = torch.from_numpy(by_channel(self.stored[row]).copy())
+        return held
+
+
+def _ahead(items: Iterator, wanted: bool) -> Iterator:
+    """The same items, each made by another thread while its predecessor is in use, where `wanted`."""
+    if not wanted:
+        yield from items
+        return
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = reader.submit(next, items, None)
+            yield item

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from elr_mri.config import Model
 from elr_mri.errors import BadInput
 from elr_mri.learning.age import AgeEncoder
-from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.dropout import Dropout
 
 Norm = Literal["instance", "batch", "group", "none"]
@@ -159,7 +159,7 @@ def build(
             nn.Linear(n_features, n_classes),
         )
     else:
-        blocks = nn.Sequential(*_layers(table, width, norm, channels))
+        blocks = Blocks(*_layers(table, width, norm, channels))
         n_inputs = table[-1].channels * width * side**3
         n_features, embed, classifier = (_alexnet_head if name == "alexnet" else _wide_head)(n_inputs, width, n_classes)
     encoder = None if age == "none" else AgeEncoder(n_features, age)

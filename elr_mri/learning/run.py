@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +49,6 @@ class Run:
     feed: Feed
     objective: dict[str, Any]
     clip_norm: float | None
-    batch_size: int
     network: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
@@ -95,7 +93,6 @@ def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team
     """Build the network with the run's seed, fit the preprocessing on the training scans, move to the device."""
     parts = {split: scans.of(split) for split in ("train", "val")}
     _check_classes(parts)
-    _check_team(len(parts["train"]), settings.batch_size, team)
     chosen = settings.models[slug]
     network = networks.arguments(
         chosen, crop=settings.crop, n_classes=len(CLASSES), channels=len(scans.meta["channels"])
@@ -105,12 +102,12 @@ def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team
     model = Model(network, settings.standardise, scans.row_shape)
     model.standardise.fit(parts["train"])
     model.to(on)
-    model.network = team.whole(model.network)
+    model.network = team.whole(recipe.place(model.network, on))
     elr, weights = chosen.elr, recipe.class_weights(parts["train"].labels, len(CLASSES), settings.class_weights)
     optimizer = recipe.optimizer(model.network, settings, chosen)
     return Run(
         model=model,
-        forward=recipe.fast(team.wrap(model.network), settings, on),
+        forward=recipe.compiled(team.wrap(model.network), settings, on),
         averaged=None if settings.ema is None else weight_average(model, settings.ema),
         optimizer=optimizer,
         targets=EarlyLearningTargets(len(parts["train"]), len(CLASSES), elr.beta if elr else 0.0).to(on),
@@ -135,7 +132,6 @@ def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team
             "label_smoothing": settings.label_smoothing,
         },
         clip_norm=settings.clip_norm,
-        batch_size=settings.batch_size,
         network=network,
         device=on,
         dtype=recipe.precision(settings.precision, on),
@@ -154,17 +150,6 @@ def _check_classes(parts: dict[str, ScanSet]) -> None:
                 where="splits.tsv",
                 fix="Split again with more subjects; see pack/status.tsv for scans that failed.",
             )
-
-
-def _check_team(n_scans: int, batch_size: int, team: Team) -> None:
-    """Refuse more processes than a batch has scans."""
-    if (smallest := n_scans // math.ceil(n_scans / batch_size)) < team.size:
-        raise BadInput(
-            expected=f"at most {smallest} processes, the scans of a batch",
-            got=f"{team.size}",
-            where="torchrun",
-            fix="Raise train.batch_size, or start fewer.",
-        )
 
 
 def fingerprint(run: Run, settings: config.Train, *, slug: str, seed: int) -> dict[str, Any]:

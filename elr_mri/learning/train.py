@@ -154,7 +154,7 @@ def _refuse_divergence(run: Run, epoch: int, path: Path) -> None:
 def _validate(run: Run) -> dict[str, float]:
     """Cross-entropy (nats), accuracy and balanced accuracy of the validation scans' central crops, by given labels."""
     mine = run.val.part(run.team.share(len(run.val)))
-    own = scan_logits(run.kept, mine, batch_size=2 * run.batch_size, dtype=run.dtype)
+    own = scan_logits(run.kept, mine, batch_size=2 * run.feed.batch_size, dtype=run.dtype)
     logits, labels = run.team.gather(own.to(run.device)).cpu(), run.val.labels
     guesses = logits.argmax(dim=1)
     recalls = [(guesses[labels == c] == c).float().mean().item() for c in labels.unique()]

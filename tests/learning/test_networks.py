@@ -7,7 +7,7 @@ from elr_mri import variants
 from elr_mri.config import Model, Train
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
-from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.networks import BLOCKS, arguments, build, final_side, n_parameters, smallest_crop
 
 NAMES = ("wide", "wide-paper", "alexnet", "resnet18")
@@ -269,3 +269,37 @@ def test_pooling_first_equals_normalising_first(layout: torch.memory_format, poo
     (theirs * weights).sum().backward()
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(fast.grad, plain.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", [3, None])
+@pytest.mark.parametrize("spread", [2.0, 0.01])
+def test_the_first_block_in_closed_form_equals_its_layers(pool: int | None, spread: float) -> None:
+    """Also its gradients by the scan, which saliency needs, and by the weights where the norm's epsilon leaves any; the layers in float64."""
+    torch.manual_seed(0)
+    volumes = 1 + spread * torch.randn(2, 1, 15, 13, 14)
+    convolution = nn.Conv3d(1, 8, 1)
+    assert (convolution.weight > 0).any() and (convolution.weight < 0).any()
+    layers = nn.Sequential(convolution, nn.InstanceNorm3d(8), nn.ReLU(), *([nn.MaxPool3d(pool, 2)] if pool else []))
+    told = []
+    for net, dtype in ((Blocks(convolution, NormReluPool(layers[1], pool)), torch.float32), (layers, torch.float64)):
+        seen = volumes.to(dtype, copy=True).requires_grad_()
+        convolution.to(dtype).zero_grad()
+        maps = net(seen)
+        weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
+        (maps * weights).sum().backward()
+        told.append([part.double() for part in (maps, seen.grad, convolution.weight.grad)])
+        assert dtype == torch.float64 or maps.is_contiguous(memory_format=torch.channels_last_3d)
+    for ours, theirs in list(zip(*told))[: 3 if spread < 1 else 2]:
+        torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, theirs.abs().max().item()), rtol=1e-4)
+
+
+def test_only_a_pointwise_block_of_one_channel_with_instance_norm_has_a_closed_form() -> None:
+    """Any other first block is computed layer by layer, and the rest of the network is the same."""
+    torch.manual_seed(0)
+    for channels, norm in ((2, "instance"), (1, "batch"), (1, "none"), (1, "instance")):
+        net = build("wide", width=1, crop=35, first_pool=False, age="none", channels=channels, norm=norm).eval()
+        volumes = torch.randn(1, channels, 35, 35, 35)
+        maps = volumes
+        for layer in net.blocks:
+            maps = layer(maps)
+        torch.testing.assert_close(net.blocks(volumes), maps, atol=1e-4, rtol=1e-4)
