@@ -142,21 +142,27 @@ class Feed:
             yield rows, views, [self._piece(row, view) for row, view in zip(rows, views)]
 
     def _piece(self, row: int, view: View) -> Tensor:
-        """The packed values of one scan that its view needs; pinned, so that they travel to a GPU beside its work."""
+        """The packed values of one scan that its view needs: for a GPU as they are stored and pinned, so that they travel
+        beside its work, else float32."""
         if self.held is not None:
             return cut(self.held[row], view, self.crop)
-        piece = torch.from_numpy(cut(by_channel(self.stored[self.places[row]]), view, self.crop).copy())
-        return piece.pin_memory() if self.device.type == "cuda" else piece
+        piece = cut(by_channel(self.stored[self.places[row]]), view, self.crop)
+        if self.device.type == "cuda":
+            return torch.from_numpy(piece.copy()).pin_memory()
+        return torch.from_numpy(piece.astype(np.float32))
 
     def _look(self, rows: np.ndarray, views: list[View], pieces: list[Tensor]) -> Batch:
         """Compute the views of a batch."""
-        seen = []
-        for row, view, piece in zip(rows, views, pieces):
-            told = None if self.extremes is None else self.extremes[row]
-            piece = piece.to(self.device, non_blocking=True)
-            seen.append(look(piece, view, self.crop, self.standardise, shape=self.shape, extremes=told, unit=self.unit))
+        volumes = torch.empty(len(rows), len(pieces[0]), *(self.crop,) * 3, device=self.device)
+        for row, view, piece, out in zip(rows, views, pieces, volumes):
+            piece, told = (
+                piece.to(self.device, non_blocking=True),
+                None if self.extremes is None else self.extremes[row],
+            )
+            options = {"shape": self.shape, "extremes": told, "unit": self.unit, "out": out}
+            look(piece, view, self.crop, self.standardise, **options)
         rows = torch.from_numpy(rows).to(self.device)
-        return Batch(rows, torch.stack(seen), self.ages[rows], self.labels[rows])
+        return Batch(rows, volumes, self.ages[rows], self.labels[rows])
 
     def _find_extremes(self) -> Tensor:
         """(n_scans, 2, n_channels, 1, 1, 1) float32: of every scan, once for the whole run."""

@@ -60,7 +60,7 @@ class Standardise(nn.Module):
         whole = tuple(np.arange(n) for n in volumes.shape[-3:])
         return self.window(volumes.float(), whole, extremes(volumes))
 
-    def window(self, values: Tensor, places: Places, extremes: Tensor | None) -> Tensor:
+    def window(self, values: Tensor, places: Places, extremes: Tensor | None, *, out: Tensor | None = None) -> Tensor:
         """Standardise what was cut from packed scans.
 
         Parameters
@@ -70,11 +70,13 @@ class Standardise(nn.Module):
             Where on the packed grid the values stand.
         extremes : (2, ..., n_channels, 1, 1, 1)
             Lowest and highest value of each channel of the whole scans; `voxel` does not look at them.
+        out : like values, or None
+            Where the result is to be put.
         """
         if self.kind == "voxel":
-            return (values - take(self.centre, places)).mul_(take(self.scale, places))
+            return torch.sub(values, take(self.centre, places), out=out).mul_(take(self.scale, places))
         low, high = extremes.float()
-        return (values - low).div_((high - low).clamp_min(1e-6))
+        return torch.sub(values, low, out=out).mul_(1 / (high - low).clamp_min(1e-6))
 
     def informative(self) -> Tensor | None:
         """(X, Y, Z) or (n_channels, X, Y, Z) bool: the voxels that can reach the network; None where all can."""

@@ -2,7 +2,7 @@
 
 Everything random is drawn here (`draw`), with NumPy, and applied here (`look`), with torch, on the device that holds the scan.
 A crop is cut before anything is computed, with the few voxels around it that the blur needs, so that a view costs
-what its crop costs. Blurring by shifted additions was the fastest of five ways on a CPU (docs/decisions/0012).
+what its crop costs. Blurring by shifted additions was the fastest of nine ways on a CPU (docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ def look(
     shape: Sequence[int],
     extremes: Tensor | None = None,
     unit: tuple[float, float] = (1.0, 1.0),
+    out: Tensor | None = None,
 ) -> Tensor:
     """One view of a scan: changed, standardised, blurred.
 
@@ -124,6 +125,8 @@ def look(
         Lowest and highest value of each channel of the unchanged scan; for `standardise: scan`.
     unit : (float, float)
         Packed value of white matter and the highest packed value, of the scan's channel.
+    out : (n_channels, crop, crop, crop) float32 or None
+        Where the view is to be put, its place in a batch.
 
     Returns
     -------
@@ -133,20 +136,21 @@ def look(
     values = piece.float()
     if view.changes is not None:
         values = change(values, view.changes, places, shape, unit)
-    values = standardise.window(values, places, extremes)
-    return blur(values, view.sigma, view.radius)
+    if standardise.kind == "scan":  # one affine map for all voxels: blurred first, fewer are left to be mapped
+        return standardise.window(blur(values, view.sigma, view.radius), places, extremes, out=out)
+    return blur(standardise.window(values, places, extremes), view.sigma, view.radius, out=out)
 
 
-def blur(values: Tensor, sigma: float, radius: int) -> Tensor:
+def blur(values: Tensor, sigma: float, radius: int, *, out: Tensor | None = None) -> Tensor:
     """Gaussian blur of each channel, σ in voxels, that uses up `radius` voxels at every face.
 
-    (n_channels, X, Y, Z) float32 → (n_channels, X − 2 radius, …). The weights are cut at `radius` and sum to 1.
+    (n_channels, X, Y, Z) float32 → (n_channels, X − 2 radius, …), in `out` where it is given. The weights are cut at `radius` and sum to 1.
     """
     if radius == 0:
-        return values
+        return values if out is None else out.copy_(values)
     weights = gaussian(sigma, radius)
     by = _by_shifts if values.device.type == "cpu" else _by_matrices
-    return by(values, weights)
+    return by(values, weights, out)
 
 
 def gaussian(sigma: float, radius: int) -> np.ndarray:
@@ -155,18 +159,18 @@ def gaussian(sigma: float, radius: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _by_shifts(values: Tensor, weights: np.ndarray) -> Tensor:
+def _by_shifts(values: Tensor, weights: np.ndarray, out: Tensor | None) -> Tensor:
     """One axis after the other, one multiply-add of the shifted block per weight: a CPU streams through memory."""
     for axis in (1, 2, 3):
         n = values.shape[axis] - len(weights) + 1
-        total = values.narrow(axis, 0, n) * weights[0]
+        total = torch.mul(values.narrow(axis, 0, n), float(weights[0]), out=out if axis == 3 else None)
         for shift, weight in enumerate(weights[1:], start=1):
             total.add_(values.narrow(axis, shift, n), alpha=float(weight))
         values = total
     return values
 
 
-def _by_matrices(values: Tensor, weights: np.ndarray) -> Tensor:
+def _by_matrices(values: Tensor, weights: np.ndarray, out: Tensor | None) -> Tensor:
     """One axis after the other as a product with a band matrix: three kernels on a GPU, where multiplying is cheap
     and starting a kernel is not."""
     for axis in (1, 2, 3):
@@ -175,4 +179,4 @@ def _by_matrices(values: Tensor, weights: np.ndarray) -> Tensor:
         for shift, weight in enumerate(weights):
             band[np.arange(n) + shift, np.arange(n)] = weight
         values = (values.movedim(axis, -1) @ torch.from_numpy(band).to(values.device)).movedim(-1, axis)
-    return values.contiguous()
+    return values.contiguous() if out is None else out.copy_(values)

@@ -183,22 +183,26 @@ def test_every_key_of_a_model_that_shapes_its_network_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys, frozen",
+    "keys, held",
     [
-        ({}, True),
-        ({"first_kernel": 3}, False),
-        ({"norm": "batch"}, False),
-        ({"network": "alexnet"}, False),
-        ({"network": "alexnet", "first_kernel": 1}, True),
-        ({"network": "resnet18", "first_kernel": 1}, False),
+        ({}, {"weights": 1, "biases": 4}),
+        ({"first_kernel": 3}, {"weights": 0, "biases": 4}),
+        ({"norm": "batch"}, {"weights": 0, "biases": 0}),
+        ({"network": "alexnet"}, {"weights": 0, "biases": 5}),
+        ({"network": "alexnet", "first_kernel": 1}, {"weights": 1, "biases": 5}),
+        ({"network": "resnet18", "first_kernel": 1}, {"weights": 0, "biases": 0}),
     ],
 )
-def test_only_a_first_kernel_of_one_voxel_is_left_as_drawn(keys: dict, frozen: bool) -> None:
+def test_only_what_instance_norm_takes_out_is_left_as_drawn(keys: dict, held: dict) -> None:
     model = Model(**{"network": "wide", "width": 1, **keys})
     net = build(**arguments(model, crop=96, n_classes=3, channels=1))
     recipe.optimizer(net, Train(optimizer="sgd"), model)
-    held = [name for name, part in net.named_parameters() if not part.requires_grad]
-    assert held == (["blocks.0.weight", "blocks.0.bias"] if frozen else [])
+    names = [name for name, part in net.named_parameters() if not part.requires_grad]
+    assert all(name.startswith("blocks.") for name in names)
+    assert {"weights": sum("weight" in n for n in names), "biases": sum("bias" in n for n in names)} == held
+    reference = build(**arguments(model, crop=96, n_classes=3, channels=1))
+    recipe.optimizer(reference, Train(recipe="reference"), model)
+    assert all(part.requires_grad for part in reference.parameters())
 
 
 def test_wide_shrinks_as_released_and_wide_paper_as_tabled() -> None:
