@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,3 +69,21 @@ def explain(
     from elr_mri.learning.explain import explain as run
 
     run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output_dir=output)
+
+
+@app.command(
+    "import-weights",
+    epilog="Example: `elr-mri import-weights model_low_loss.pth.tar --output results/learning/reference/seed-0`",
+)
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of the released code, .pth.tar.")],
+    output: Output,
+    age: Annotated[
+        Literal["auto", "sinusoid", "none"],
+        typer.Option(help="Whether the model looks at age; auto: where its age encoder ever learnt."),
+    ] = "auto",
+) -> None:
+    """Make a model folder of the weights that Liu et al. published."""
+    from elr_mri.learning.import_weights import import_weights as run
+
+    run(file, age=age, output=output)

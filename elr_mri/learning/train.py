@@ -25,6 +25,7 @@ from torch.nn import functional
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
+from elr_mri.learning.card import write_card
 from elr_mri.learning.checkpoint import GRID_KEYS, Model, save_model, save_tensors
 from elr_mri.learning.dataset import ScanSet, draw_epoch, look, read_scan_set
 from elr_mri.learning.elr import EarlyLearningTargets, elr_loss
@@ -62,7 +63,7 @@ def train(
     slug : str
         Key of the model in `settings.models`.
     out_dir : path
-        Receives model.safetensors, model.json, history.tsv and state/.
+        Receives model.safetensors, model.json, model.md, history.tsv and state/.
     synthetic : bool
         Whether the scans are phantoms; `model.json` says so, and whatever is predicted with the model.
     progress : callable
@@ -292,4 +293,5 @@ def _write(
         "data": fingerprint["data"],
     }
     save_model(out_dir, run.model, facts)
+    write_card(out_dir)
     record(out_dir / "model.safetensors", step="train", version=VERSION, inputs=fingerprint["data"], settings=settings)
