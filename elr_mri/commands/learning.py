@@ -87,3 +87,17 @@ def import_weights(
     from elr_mri.learning.import_weights import import_weights as run
 
     run(file, age=age, output=output)
+
+
+@app.command(epilog="Example: `elr-mri export --model results/learning/wide-age-elr/seed-0 --output wide-age-elr.onnx`")
+def export(
+    model: ModelFolder,
+    output: Output,
+    format_: Annotated[
+        Literal["onnx", "bundle"], typer.Option("--format", help="An ONNX file, or a MONAI bundle (a folder).")
+    ] = "onnx",
+) -> None:
+    """Write a model for other software, once the file says the same as the model."""
+    from elr_mri.learning.export import export as run
+
+    run(model, form=format_, output=output)
