@@ -193,6 +193,10 @@ It needs MONAI and nibabel, not the package that it was exported from. In DATA, 
 
     [{{{files}, "age_years": 72}}]
 
-Then `python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir DATA` in this folder
+In this folder, either of
+
+    python -m monai.bundle run --config_file configs/inference.json --dataset_dir DATA        # needs the package fire
+    python -c "from monai.bundle import run; run(config_file='configs/inference.json', dataset_dir='DATA')"
+
 writes `DATA/predictions.json`: the same list with logits and probabilities.
 """

@@ -109,8 +109,9 @@ def test_storage_in_a_byte_moves_logits_little(folder: Path) -> None:
     assert np.abs(stored / 255 - scan / MAX_INTENSITY).max() <= 1 / 510 + 1e-9
     with torch.inference_mode():
         logits = load_model(folder)(torch.from_numpy(stored)[None, None], torch.tensor([72.0]))[0]
-    off = (logits - torch.tensor(GOLDEN_RAW)).abs().max().item()
-    assert 0 < off < 0.02
+    golden = torch.tensor(GOLDEN_RAW)
+    assert 0 < (logits - golden).abs().max() < 0.03
+    assert (torch.softmax(logits, 0) - torch.softmax(golden, 0)).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("outer", ["", "module.", "model.", "module.model."])
