@@ -17,14 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import toy_study
 from reference_files import hollow, prefixed, released, volume
 from torch import nn
 
+from elr_mri.config import Explain, Predict
 from elr_mri.errors import BadInput
-from elr_mri.imaging.packed import MAX_INTENSITY, encode
+from elr_mri.imaging.packed import MAX_INTENSITY, Cache, encode
+from elr_mri.imaging.template import study_grid
 from elr_mri.learning.checkpoint import load_model, load_reference_weights, read_facts
+from elr_mri.learning.explain import explain
 from elr_mri.learning.import_weights import import_weights
-from elr_mri.learning.predict import predict_volume
+from elr_mri.learning.predict import predict, predict_volume
+from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
 
 #: Width → logits without age, and at positions 144 and 163 (72 and 81.5 years).
 GOLDEN = {
@@ -236,3 +241,38 @@ def test_command_writes_a_folder_with_its_provenance_and_card(checkpoint: Path, 
     (tmp_path / "bad").write_bytes(b"junk")
     refused = subprocess.run([*command[:4], str(tmp_path / "bad"), *command[5:]], capture_output=True, text=True)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def released_grid(tmp_path_factory: pytest.TempPathFactory) -> toy_study.Study:
+    """Six packed scans on the released grid."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy_study, "SHAPE", (121, 145, 121))
+        return toy_study.write_study(tmp_path_factory.mktemp("grid"), n_subjects=6)
+
+
+def test_predict_takes_an_imported_folder_on_a_cache_of_its_grid(
+    folder: Path, released_grid: toy_study.Study, study: toy_study.Study, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="shape"):
+        predict(folder, *study.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
+    # the toy cache lies elsewhere than MNI's box
+    with pytest.raises(BadInput, match="affine"):
+        predict(folder, *released_grid.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
+    meta = released_grid.cache / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"affine": study_grid(1.5).affine.tolist()}))
+    predict(folder, *released_grid.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
+    table = PREDICTIONS.read(tmp_path / "p.tsv")
+    assert len(table) == 6 and set(table["model"]) == {"reference-x1-age"}
+    cache = Cache.read(released_grid.cache)
+    line = table.iloc[4]
+    expected = predict_volume(folder, np.array(cache.volumes[cache.row(line["scan_id"])]), 64.0)
+    np.testing.assert_allclose(line[list(P_COLUMNS)].to_numpy(dtype=float), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_explain_takes_an_imported_folder(folder: Path, released_grid: toy_study.Study, tmp_path: Path) -> None:
+    meta = released_grid.cache / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"affine": study_grid(1.5).affine.tolist()}))
+    explain(folder, *released_grid.paths, Explain(split="external", device="cpu"), output_dir=tmp_path)
+    assert (tmp_path / "aggregate.nii.gz").is_file()
