@@ -58,6 +58,13 @@ def predict_scan(
         (out_dir / earlier).unlink(missing_ok=True)  # a refused scan must not leave another scan's page behind
     facts = read_facts(model_dir)
     _check_age(facts, age_years)
+    if "settings" not in facts["preprocessing"]:
+        raise BadInput(
+            expected="a model that tells how its scans were prepared",
+            got="an imported one",
+            where=str(model_dir),
+            fix="Register and pack the scan, then run `elr-mri predict`.",
+        )
     told = {"scan": Path(scan).name, "model": facts["slug"], "seed": facts["seed"], "age_years": age_years}
     registered = _prepare(str(scan), facts["preprocessing"]["settings"], out_dir, told)
     measuring = _measuring(facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -82,3 +82,35 @@ def explain(
     from elr_mri.learning.explain import explain as run
 
     run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output_dir=output)
+
+
+@app.command(
+    "import-weights",
+    epilog="Example: `elr-mri import-weights model_low_loss.pth.tar --output results/learning/reference/seed-0`",
+)
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of the released code, .pth.tar.")],
+    output: Output,
+    age: Annotated[
+        Literal["auto", "sinusoid", "none"],
+        typer.Option(help="Whether the model looks at age; auto: where its age encoder ever learnt."),
+    ] = "auto",
+) -> None:
+    """Make a model folder of the weights that Liu et al. published."""
+    from elr_mri.learning.import_weights import import_weights as run
+
+    run(file, age=age, output=output)
+
+
+@app.command(epilog="Example: `elr-mri export --model results/learning/wide-age-elr/seed-0 --output wide-age-elr.onnx`")
+def export(
+    model: ModelFolder,
+    output: Output,
+    format_: Annotated[
+        Literal["onnx", "bundle"], typer.Option("--format", help="An ONNX file, or a MONAI bundle (a folder).")
+    ] = "onnx",
+) -> None:
+    """Write a model for other software, once the file says the same as the model."""
+    from elr_mri.learning.export import export as run
+
+    run(model, form=format_, output=output)

@@ -5,6 +5,7 @@ The folder is all that a prediction needs. Nothing in it is unpickled.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import row_shape
 from elr_mri.learning.networks import build
+from elr_mri.learning.reference import load_reference_weights as load_reference_weights
 from elr_mri.learning.standardise import Standardise, extremes, take
 from elr_mri.learning.views import centred, window
 from elr_mri.provenance import atomic, read_json, versions, write_json
@@ -58,6 +60,8 @@ class Model(nn.Module):
 
         `shift` moves the central crop by so many voxels, as far as there is room.
         """
+        if volumes.is_floating_point():  # a missing value counts as 0, as in the released code
+            volumes = volumes.nan_to_num(0.0, posinf=math.inf, neginf=-math.inf)
         shape = volumes.shape[2:]
         places = window(centred(shape, self.crop, shift), shape, self.crop)
         return self.standardise.window(take(volumes, places).float(), places, extremes(volumes))
@@ -77,10 +81,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def save_model(folder: Path | str, model: Model, facts: dict[str, Any]) -> None:
-    """Write `model.safetensors`, then `model.json` with `facts`, versions and licence."""
+    """Write `model.safetensors`, then `model.json` with `facts`, versions and licence (ours where `facts` has none)."""
     folder = Path(folder)
     save_tensors(folder / "model.safetensors", model.state_dict())
-    content = {"version": VERSION, "classes": list(CLASSES), **facts, "versions": versions(), "licence": LICENCE}
+    content = {"version": VERSION, "classes": list(CLASSES), "licence": LICENCE, **facts, "versions": versions()}
     write_json(folder / "model.json", content)
 
 
@@ -127,9 +131,12 @@ def empty_model(facts: dict[str, Any]) -> Model:
 
 
 def check_grid(facts: dict[str, Any], meta: dict[str, Any], where: str) -> None:
-    """Refuse a cache on another grid, space or intensity mapping than the model was trained on."""
+    """Refuse a cache on another grid, space or intensity mapping than the model was trained on, as far as it tells them.
+
+    A trained model tells them all; an imported one its grid.
+    """
     for key in GRID_KEYS:
-        if facts["preprocessing"].get(key) != meta.get(key):
+        if key in facts["preprocessing"] and facts["preprocessing"][key] != meta.get(key):
             raise BadInput(
                 expected=f"{key} {facts['preprocessing'].get(key)}, as the model was trained on",
                 got=f"{meta.get(key)}",

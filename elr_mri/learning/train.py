@@ -22,6 +22,7 @@ from torch.nn import functional
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
+from elr_mri.learning.card import write_card
 from elr_mri.learning.checkpoint import GRID_KEYS, save_model, save_tensors
 from elr_mri.learning.dataset import read_scan_set
 from elr_mri.learning.distributed import team
@@ -74,7 +75,7 @@ def train(
     slug : str
         Key of the model in `settings.models`.
     out_dir : path
-        Receives model.safetensors, model.json, history.tsv, events/ (for TensorBoard) and state/.
+        Receives model.safetensors, model.json, model.md (the card), history.tsv, events/ (for TensorBoard) and state/.
     synthetic : bool
         Whether the scans are phantoms; `model.json` says so, and whatever is predicted with the model.
     progress : callable
@@ -213,4 +214,5 @@ def _write(
         "data": mark["data"],
     }
     save_model(out_dir, run.kept, facts)
+    write_card(out_dir)
     record(out_dir / "model.safetensors", step="train", version=VERSION, inputs=mark["data"], settings=settings)

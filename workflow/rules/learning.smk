@@ -17,6 +17,7 @@ rule train:
         weights=MODEL / "model.safetensors",
         model=MODEL / "model.json",
         history=MODEL / "history.tsv",
+        card=MODEL / "model.md",
     params:
         config=train_section,
         folder=str(MODEL),
