@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import row_shape
-from elr_mri.learning.blocks import NormReluPool
+from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.checkpoint import Model, load_model, read_facts
 from elr_mri.provenance import atomic, digest_file, record
 
@@ -133,6 +133,8 @@ def _plain(layer: nn.Module) -> nn.Module:
         return nn.Sequential(_plain(layer.norm), nn.ReLU(), *pool)
     if isinstance(layer, nn.InstanceNorm3d):
         return StagedInstanceNorm(layer)
+    if isinstance(layer, Blocks):  # whose first block is computed in closed form
+        return nn.Sequential(*map(_plain, layer))
     for name, part in list(layer.named_children()):
         setattr(layer, name, _plain(part))
     return layer

@@ -76,7 +76,7 @@ class Standardise(nn.Module):
         if self.kind == "voxel":
             return torch.sub(values, take(self.centre, places), out=out).mul_(take(self.scale, places))
         low, high = extremes.float()
-        return torch.sub(values, low, out=out).mul_(1 / (high - low).clamp_min(1e-6))
+        return torch.sub(values, low, out=out).div_((high - low).clamp_min(1e-6))
 
     def informative(self) -> Tensor | None:
         """(X, Y, Z) or (n_channels, X, Y, Z) bool: the voxels that can reach the network; None where all can."""

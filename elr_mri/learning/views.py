@@ -159,7 +159,7 @@ def gaussian(sigma: float, radius: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _by_shifts(values: Tensor, weights: np.ndarray, out: Tensor | None) -> Tensor:
+def _by_shifts(values: Tensor, weights: np.ndarray, out: Tensor | None = None) -> Tensor:
     """One axis after the other, one multiply-add of the shifted block per weight: a CPU streams through memory."""
     for axis in (1, 2, 3):
         n = values.shape[axis] - len(weights) + 1
@@ -170,7 +170,7 @@ def _by_shifts(values: Tensor, weights: np.ndarray, out: Tensor | None) -> Tenso
     return values
 
 
-def _by_matrices(values: Tensor, weights: np.ndarray, out: Tensor | None) -> Tensor:
+def _by_matrices(values: Tensor, weights: np.ndarray, out: Tensor | None = None) -> Tensor:
     """One axis after the other as a product with a band matrix: three kernels on a GPU, where multiplying is cheap
     and starting a kernel is not."""
     for axis in (1, 2, 3):

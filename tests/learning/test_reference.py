@@ -255,13 +255,13 @@ def test_predict_takes_an_imported_folder_on_a_cache_of_its_grid(
     folder: Path, released_grid: toy_study.Study, study: toy_study.Study, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="shape"):
-        predict(folder, *study.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
+        predict([folder], *study.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
     # the toy cache lies elsewhere than MNI's box
     with pytest.raises(BadInput, match="affine"):
-        predict(folder, *released_grid.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
+        predict([folder], *released_grid.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
     meta = released_grid.cache / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"affine": study_grid(1.5).affine.tolist()}))
-    predict(folder, *released_grid.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
+    predict([folder], *released_grid.paths, Predict(device="cpu"), output=tmp_path / "p.tsv")
     table = PREDICTIONS.read(tmp_path / "p.tsv")
     assert len(table) == 6 and set(table["model"]) == {"reference-x1-age"}
     cache = Cache.read(released_grid.cache)
