@@ -12,7 +12,7 @@ VERSIONS = {
     "demographics": 1,
     "convert": 4,
     "audit": 1,
-    "register": 6,
+    "register": 7,
     "atlases": 1,
     "measure": 4,
     "review": 1,
