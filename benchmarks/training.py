@@ -3,7 +3,7 @@
     python benchmarks/training.py                          on a CPU: width 1, 96³ crops of 121 × 145 × 121, batches of 4
     python benchmarks/training.py --device cuda --width 8  on a GPU, with the share of its matrix throughput, and its idle share
 
-The plain loop: one gzipped float32 NIfTI per scan, NaN → 0, min-max, SciPy's Gaussian blur of the whole volume, σ ~ U(0, 1), a
+The plain loop: one gzipped float32 NIfTI per scan, read by nibabel's get_fdata, NaN → 0, min-max, SciPy's Gaussian blur of the whole volume, σ ~ U(0, 1), a
 random crop, torch's DataLoader; Conv3d, InstanceNorm3d, ReLU, MaxPool3d as layers, float32, channels first; SGD. Both see the
 same scans with the same offsets and σ. Every measurement is a process of its own with --threads threads and no workers; the ways alternate over
 --repeats rounds and the fastest counts. Processor seconds stand beside seconds: other work on the machine hardly touches them.
@@ -74,14 +74,15 @@ def read_scans(folder: Path) -> ScanSet:
 class PlainScans(Dataset):
     """The plain loop's scans: whole files, whole volumes."""
 
-    def __init__(self, folder: Path, views: list[View], crop: int):
-        self.folder, self.views, self.crop = folder, views, crop
+    def __init__(self, told: argparse.Namespace):
+        self.folder, self.views, self.crop = told.folder, plain_views(told), told.crop
+        self.dtype = np.dtype(told.dtype)
 
     def __len__(self) -> int:
         return len(self.views)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        volume = nib.load(self.folder / f"{i}.nii.gz").get_fdata(dtype=np.float32)
+        volume = nib.load(self.folder / f"{i}.nii.gz").get_fdata(dtype=self.dtype)
         return self.see(np.nan_to_num(volume), i), i % 3
 
     def see(self, volume: np.ndarray, i: int) -> Tensor:
@@ -90,7 +91,7 @@ class PlainScans(Dataset):
         if self.views[i].sigma:
             volume = gaussian_filter(volume, self.views[i].sigma)
         box = tuple(slice(start, start + self.crop) for start in self.views[i].offset)
-        return torch.from_numpy(np.ascontiguousarray(volume[box])[None])
+        return torch.from_numpy(np.ascontiguousarray(volume[box], dtype=np.float32)[None])
 
 
 class PlainNet(nn.Module):
@@ -144,7 +145,7 @@ def batches(told: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             yield from ((batch.volumes, batch.labels) for batch in source.epoch(seed=0, epoch=epoch))
             epoch += 1
-    source = DataLoader(PlainScans(told.folder, plain_views(told), told.crop), batch_size=told.batch)
+    source = DataLoader(PlainScans(told), batch_size=told.batch)
     while True:
         yield from ((volumes.to(on), labels.to(on)) for volumes, labels in source)
 
@@ -259,7 +260,7 @@ def matrix_flops(device: str, n: int) -> float:
 def largest_difference(told: argparse.Namespace) -> dict[str, float]:
     """Between both ways' first epochs: largest absolute difference from the files; what the cache's rounding to uint8 allows of
     it; and what is left when the plain loop sees the rounded values too."""
-    plain, packed = PlainScans(told.folder, plain_views(told), told.crop), read_scans(told.folder).volumes
+    plain, packed = PlainScans(told), read_scans(told.folder).volumes
     rounding = MAPPINGS["T1w"]["uint8"]
     worst = {"files": 0.0, "allowed": 2 * rounding["error"] * rounding["scale"] / packed.max(axis=(1, 2, 3)).min()}
     worst["packed"] = 0.0
@@ -317,7 +318,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-first-pool", dest="first_pool", action="store_false")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--scans", type=int, default=8)
-    parser.add_argument("--whole-head", action="store_true", help="scans without brain extraction, which compress less")
+    parser.add_argument(
+        "--brains", action="store_true", help="brain-extracted scans, whose files compress better, instead of heads"
+    )
+    parser.add_argument(
+        "--dtype", default="float64", help="of the plain loop's arithmetic; float64 is what get_fdata gives"
+    )
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warm-up", type=int, default=4, help="steps before the clock starts: memory comes warm")
     parser.add_argument("--repeats", type=int, default=3)
@@ -340,7 +346,7 @@ def main() -> None:
     told.compile = told.compile or told.device != "cpu"
     with tempfile.TemporaryDirectory() as folder:
         told.folder, told.sigma, told.way = Path(folder), 1.0, "ours"
-        write_scans(told.folder, told.scans, tuple(told.shape), whole_head=told.whole_head)
+        write_scans(told.folder, told.scans, tuple(told.shape), whole_head=not told.brains)
         worst = largest_difference(told)
         print(
             f"{told.threads} threads, no workers, {told.device}, torch {torch.__version__}; per scan, fastest of rounds"

@@ -7,6 +7,7 @@ start anywhere in an epoch, and several processes see their shares of the same b
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import MAPPINGS, MAX_INTENSITY, by_channel
 from elr_mri.learning.dataset import ScanSet
 from elr_mri.learning.standardise import Standardise, extremes
-from elr_mri.learning.views import View, cut, draw, look
+from elr_mri.learning.views import Scratch, View, cut, draw, look
 
 #: Packed scans are held on a GPU when they take no more than this share of its free memory; the network needs the rest.
 RESIDENT_SHARE = 0.5
@@ -98,6 +99,9 @@ class Feed:
         self.extremes = self._find_extremes() if standardise.kind == "scan" else None
         self.resident = self._fits() if resident == "auto" else resident
         self.held = self._hold() if self.resident else None
+        mapped = isinstance(self.stored, np.memmap) and not self.resident and hasattr(os, "posix_fadvise")
+        self.file = open(self.stored.filename, "rb") if mapped else None  # noqa: SIM115 (as long as the memory map)
+        self.scratch = Scratch() if self.device.type == "cpu" else None
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -123,7 +127,7 @@ class Feed:
             for number, rows in enumerate(batches)
             if number >= start
         )
-        for rows, views, pieces in _ahead(self._read(wanted), not self.resident):
+        for rows, views, pieces in _ahead(self._read(wanted), self.device.type == "cuda" and not self.resident):
             yield self._look(rows, views, pieces)
 
     def _share(
@@ -136,30 +140,37 @@ class Feed:
 
     def _read(
         self, wanted: Iterable[tuple[np.ndarray, list[View]]]
-    ) -> Iterator[tuple[np.ndarray, list[View], list[Tensor]]]:
+    ) -> Iterator[tuple[np.ndarray, list[View], list[np.ndarray | Tensor]]]:
         """Add to each batch the packed values that its views need."""
-        for rows, views in wanted:
+        wanted = iter(wanted)
+        following = next(wanted, None)
+        while following is not None:
+            (rows, views), following = following, next(wanted, None)
+            if following is not None:
+                self._will_need(following[0])
             yield rows, views, [self._piece(row, view) for row, view in zip(rows, views)]
 
-    def _piece(self, row: int, view: View) -> Tensor:
-        """The packed values of one scan that its view needs: for a GPU as they are stored and pinned, so that they travel
-        beside its work, else float32."""
+    def _will_need(self, rows: np.ndarray) -> None:
+        """Let the system read scans of the next batch from the disk while this one is worked on."""
+        if self.file is not None:
+            for place in self.places[rows]:
+                start = self.stored.offset + int(place) * self.stored[0].nbytes
+                os.posix_fadvise(self.file.fileno(), start, self.stored[0].nbytes, os.POSIX_FADV_WILLNEED)
+
+    def _piece(self, row: int, view: View) -> np.ndarray | Tensor:
+        """The packed values of one scan that its view needs; for a GPU pinned, so that they travel beside its work."""
         if self.held is not None:
             return cut(self.held[row], view, self.crop)
         piece = cut(by_channel(self.stored[self.places[row]]), view, self.crop)
-        if self.device.type == "cuda":
-            return torch.from_numpy(piece.copy()).pin_memory()
-        return torch.from_numpy(piece.astype(np.float32))
+        return torch.from_numpy(piece.copy()).pin_memory() if self.device.type == "cuda" else piece
 
-    def _look(self, rows: np.ndarray, views: list[View], pieces: list[Tensor]) -> Batch:
+    def _look(self, rows: np.ndarray, views: list[View], pieces: list[np.ndarray | Tensor]) -> Batch:
         """Compute the views of a batch."""
         volumes = torch.empty(len(rows), len(pieces[0]), *(self.crop,) * 3, device=self.device)
         for row, view, piece, out in zip(rows, views, pieces, volumes):
-            piece, told = (
-                piece.to(self.device, non_blocking=True),
-                None if self.extremes is None else self.extremes[row],
-            )
-            options = {"shape": self.shape, "extremes": told, "unit": self.unit, "out": out}
+            piece = piece.to(self.device, non_blocking=True) if isinstance(piece, Tensor) else piece
+            told = None if self.extremes is None else self.extremes[row]
+            options = {"shape": self.shape, "extremes": told, "unit": self.unit, "scratch": self.scratch, "out": out}
             look(piece, view, self.crop, self.standardise, **options)
         rows = torch.from_numpy(rows).to(self.device)
         return Batch(rows, volumes, self.ages[rows], self.labels[rows])

@@ -98,11 +98,14 @@ def extremes(volumes: Tensor) -> Tensor:
 
 def take(values: np.ndarray | Tensor, places: Places) -> np.ndarray | Tensor:
     """The voxels at `places` along each of the last three axes; a view of the same memory where they follow each other."""
-    if all((np.diff(place) == 1).all() for place in places):
-        return values[(..., *(slice(int(place[0]), int(place[-1]) + 1) for place in places))]
+    window = tuple(slice(int(place.min()), int(place.max()) + 1) for place in places)
+    values = values[(..., *window)]
     for axis, place in zip((-3, -2, -1), places):
+        if (np.diff(place) == 1).all():
+            continue
+        place = place - place.min()
         if isinstance(values, Tensor):
-            values = values.index_select(values.ndim + axis, torch.from_numpy(place.copy()).to(values.device))
+            values = values.index_select(values.ndim + axis, torch.from_numpy(place).to(values.device))
         else:
             values = values.take(place, axis=axis)
     return values

@@ -7,6 +7,7 @@ what its crop costs. Blurring by shifted additions was the fastest of nine ways 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,27 @@ class View:
     def radius(self) -> int:
         """Voxels that the blur reads beyond the crop."""
         return int(TRUNCATE * self.sigma + 0.5)
+
+
+class Scratch:
+    """Memory that views are computed in on a CPU, one after the other: fresh memory costs as much as the arithmetic."""
+
+    def __init__(self) -> None:
+        self.buffers = [torch.empty(0), torch.empty(0)]
+
+    def take(self, shape: Sequence[int]) -> Tensor:
+        """A float32 tensor of this shape, whatever is in it; it stands until the next but one is taken."""
+        self.buffers.reverse()
+        n = math.prod(shape)
+        if len(self.buffers[0]) < n:
+            self.buffers[0] = torch.empty(n)
+        return self.buffers[0][:n].view(*shape)
+
+    def floats(self, stored: np.ndarray | Tensor) -> Tensor:
+        """Stored values as float32."""
+        values = self.take(stored.shape)
+        np.copyto(values.numpy(), stored, casting="unsafe")
+        return values
 
 
 def centred(shape: Sequence[int], crop: int, shift: tuple[int, int, int] = (0, 0, 0)) -> View:
@@ -99,7 +121,7 @@ def cut(stored: np.ndarray | Tensor, view: View, crop: int) -> np.ndarray | Tens
 
 
 def look(
-    piece: Tensor,
+    piece: np.ndarray | Tensor,
     view: View,
     crop: int,
     standardise: Standardise,
@@ -107,6 +129,7 @@ def look(
     shape: Sequence[int],
     extremes: Tensor | None = None,
     unit: tuple[float, float] = (1.0, 1.0),
+    scratch: Scratch | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """One view of a scan: changed, standardised, blurred.
@@ -125,6 +148,8 @@ def look(
         Lowest and highest value of each channel of the unchanged scan; for `standardise: scan`.
     unit : (float, float)
         Packed value of white matter and the highest packed value, of the scan's channel.
+    scratch : Scratch or None
+        For a CPU; a GPU's memory is kept by torch.
     out : (n_channels, crop, crop, crop) float32 or None
         Where the view is to be put, its place in a batch.
 
@@ -133,15 +158,19 @@ def look(
     (n_channels, crop, crop, crop) float32
     """
     places = window(view, shape, crop)
-    values = piece.float()
+    values = piece.float() if scratch is None else scratch.floats(piece)
     if view.changes is not None:
         values = change(values, view.changes, places, shape, unit)
     if standardise.kind == "scan":  # one affine map for all voxels: blurred first, fewer are left to be mapped
-        return standardise.window(blur(values, view.sigma, view.radius), places, extremes, out=out)
-    return blur(standardise.window(values, places, extremes), view.sigma, view.radius, out=out)
+        values = blur(values, view.sigma, view.radius, scratch=scratch)
+        return standardise.window(values, places, extremes, out=out)
+    values = standardise.window(values, places, extremes, out=values)
+    return blur(values, view.sigma, view.radius, scratch=scratch, out=out)
 
 
-def blur(values: Tensor, sigma: float, radius: int, *, out: Tensor | None = None) -> Tensor:
+def blur(
+    values: Tensor, sigma: float, radius: int, *, scratch: Scratch | None = None, out: Tensor | None = None
+) -> Tensor:
     """Gaussian blur of each channel, σ in voxels, that uses up `radius` voxels at every face.
 
     (n_channels, X, Y, Z) float32 → (n_channels, X − 2 radius, …), in `out` where it is given. The weights are cut at `radius` and sum to 1.
@@ -149,8 +178,9 @@ def blur(values: Tensor, sigma: float, radius: int, *, out: Tensor | None = None
     if radius == 0:
         return values if out is None else out.copy_(values)
     weights = gaussian(sigma, radius)
-    by = _by_shifts if values.device.type == "cpu" else _by_matrices
-    return by(values, weights, out)
+    if values.device.type != "cpu":
+        return _by_matrices(values, weights, out=out)
+    return _by_shifts(values, weights, scratch or Scratch(), out=out)
 
 
 def gaussian(sigma: float, radius: int) -> np.ndarray:
@@ -159,18 +189,20 @@ def gaussian(sigma: float, radius: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _by_shifts(values: Tensor, weights: np.ndarray, out: Tensor | None = None) -> Tensor:
+def _by_shifts(values: Tensor, weights: np.ndarray, scratch: Scratch, *, out: Tensor | None = None) -> Tensor:
     """One axis after the other, one multiply-add of the shifted block per weight: a CPU streams through memory."""
     for axis in (1, 2, 3):
         n = values.shape[axis] - len(weights) + 1
-        total = torch.mul(values.narrow(axis, 0, n), float(weights[0]), out=out if axis == 3 else None)
+        shape = (*values.shape[:axis], n, *values.shape[axis + 1 :])
+        total = out if axis == 3 and out is not None else scratch.take(shape)
+        torch.mul(values.narrow(axis, 0, n), float(weights[0]), out=total)
         for shift, weight in enumerate(weights[1:], start=1):
             total.add_(values.narrow(axis, shift, n), alpha=float(weight))
         values = total
     return values
 
 
-def _by_matrices(values: Tensor, weights: np.ndarray, out: Tensor | None = None) -> Tensor:
+def _by_matrices(values: Tensor, weights: np.ndarray, *, out: Tensor | None = None) -> Tensor:
     """One axis after the other as a product with a band matrix: three kernels on a GPU, where multiplying is cheap
     and starting a kernel is not."""
     for axis in (1, 2, 3):

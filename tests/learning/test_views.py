@@ -10,7 +10,7 @@ from elr_mri.config import Augment
 from elr_mri.learning.checkpoint import Model
 from elr_mri.learning.dataset import read_scan_set
 from elr_mri.learning.standardise import Standardise, extremes
-from elr_mri.learning.views import View, _by_matrices, _by_shifts, centred, cut, draw, gaussian, look
+from elr_mri.learning.views import Scratch, View, _by_matrices, _by_shifts, centred, cut, draw, gaussian, look
 
 SHAPE = (26, 27, 28)
 DRAWING = {"crop": 34, "shift_max": 1, "blur_sigma_max": 1.0, "augment": Augment(), "spacing_mm": 1.5}
@@ -49,7 +49,7 @@ def test_a_blurred_view_is_the_crop_of_scipys_blurred_volume(offset: tuple[int, 
 
 def test_both_ways_to_blur_agree() -> None:
     values, weights = torch.rand(2, 15, 16, 17), gaussian(0.9, 4)
-    one, other = _by_shifts(values, weights), _by_matrices(values, weights)
+    one, other = _by_shifts(values, weights, Scratch()), _by_matrices(values, weights)
     assert one.shape == (2, 7, 8, 9) and other.is_contiguous()
     torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
