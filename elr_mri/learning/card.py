@@ -112,7 +112,7 @@ def _preprocessing(told: dict[str, Any], network: dict[str, Any]) -> list[str]:
 
 
 def _network(network: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    lines = [f"- {key}: {value}" for key, value in network.items()]
+    lines = [f"- {key}: {value}" for key, value in network.items() if value is not None]
     return [*lines, f"- parameters: {n_parameters(empty_model(facts).network):,}"]
 
 
@@ -121,7 +121,9 @@ def _training(facts: dict[str, Any]) -> list[str]:
     if "settings" not in facts:
         return [f"Recipe: {UNKNOWN}."]
     told = {f"model.{key}": value for key, value in facts["model"].items()} | facts["settings"]
-    return [f"- {key}: {value}" for key, value in told.items()]
+    return [
+        f"- {key}: {value}" for key, value in told.items() if value is not None and not key.startswith("model.network")
+    ]
 
 
 def _validation(facts: dict[str, Any]) -> list[str]:

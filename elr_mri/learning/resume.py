@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from elr_mri.errors import BadInput
@@ -64,25 +64,18 @@ def load_state(
     """
     if not path.is_file():
         return [], Begun()
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata()
-            if (told := json.loads(header["fingerprint"])) != fingerprint:
-                key, was, now = _difference(told, fingerprint)
-                if restart_if_changed:
-                    tell(f"training anew: the state found has {key} {was}, this run {now}")
-                    return [], Begun()
-                raise BadInput(
-                    expected=f"the training state of this run ({key} {now})",
-                    got=f"one with {key} {was}",
-                    where=str(path),
-                    fix="Pass --restart to train anew, or another output folder.",
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, KeyError, ValueError) as problem:
+    tensors, header = _read(path)
+    if header["fingerprint"] != fingerprint:
+        key, was, now = _difference(header["fingerprint"], fingerprint)
+        if restart_if_changed:
+            tell(f"training anew: the state found has {key} {was}, this run {now}")
+            return [], Begun()
         raise BadInput(
-            expected="a training state", got=str(problem), where=str(path), fix="Delete it to train anew."
-        ) from problem
+            expected=f"the training state of this run ({key} {now})",
+            got=f"one with {key} {was}",
+            where=str(path),
+            fix="Pass --restart to train anew, or another output folder.",
+        )
     for name, module in modules.items():
         module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     slots: dict[int, dict[str, Any]] = {}
@@ -91,7 +84,20 @@ def load_state(
             _, number, slot = key.split(".")
             slots.setdefault(int(number), {})[slot] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    return json.loads(header["history"]), Begun(**json.loads(header["begun"]))
+    return header["history"], Begun(**header["begun"])
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a state, and its header: fingerprint, history, begun."""
+    try:
+        with safe_open(path, "pt") as file:
+            told = {"begun": "{}", **file.metadata()}  # states of earlier versions know no begun epoch
+            header = {name: json.loads(told[name]) for name in ("fingerprint", "history", "begun")}
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, KeyError, TypeError, ValueError) as problem:
+        raise BadInput(
+            expected="a training state", got=str(problem), where=str(path), fix="Delete it to train anew."
+        ) from problem
 
 
 def _difference(told: dict[str, Any], wanted: dict[str, Any], path: str = "") -> tuple[str, Any, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from toy_study import Study, write_study
 
 from elr_mri.config import Explain, Model, Predict, Train
@@ -18,6 +18,7 @@ from elr_mri.learning.networks import build
 from elr_mri.learning.predict import predict, predict_volume
 from elr_mri.learning.run import Run
 from elr_mri.learning.train import chosen, train
+from elr_mri.provenance import versions
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
 
 QUIET = {"progress": lambda line: None}
@@ -139,6 +140,34 @@ def test_state_of_other_settings_is_refused_by_name_or_overwritten(
         fit(study, changed, tmp_path)
     fit(study, changed, tmp_path, restart_if_changed=True)
     assert read_facts(tmp_path)["settings"]["learning_rate"] == 0.002
+
+
+def test_state_of_another_torch_is_refused_by_name(
+    study: Study, settings: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = settings.model_copy(update={"epochs": 1})
+    fit(study, one, tmp_path)
+    monkeypatch.setattr("elr_mri.learning.run.versions", lambda: versions() | {"torch": "9.0"})
+    with pytest.raises(BadInput, match=r"versions\.torch 9\.0"):
+        fit(study, one, tmp_path)
+    lines: list[str] = []
+    fit(study, one, tmp_path, restart_if_changed=True, progress=lines.append)
+    assert any("training anew: the state found has versions." in line for line in lines)
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "foreign"])
+def test_a_damaged_state_is_refused_in_one_line(study: Study, settings: Train, tmp_path: Path, damage: str) -> None:
+    one = settings.model_copy(update={"epochs": 1})
+    fit(study, one, tmp_path)
+    state = tmp_path / "state" / "resume.safetensors"
+    content = state.read_bytes()
+    if damage == "foreign":
+        save_file({"weights": torch.zeros(3)}, state)
+    else:
+        state.write_bytes(content[: len(content) // 2] if damage == "cut" else b"junk")
+    with pytest.raises(BadInput, match="expected a training state, got .*Delete it to train anew") as told:
+        fit(study, one, tmp_path)
+    assert "\n" not in str(told.value)
 
 
 def test_state_of_other_scans_is_refused(study: Study, settings: Train, tmp_path: Path) -> None:
