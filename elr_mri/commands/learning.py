@@ -34,12 +34,15 @@ def train(
     ] = 1,
 ) -> None:
     """Train one network; killed at any moment, the same command continues. Under torchrun, over several machines, too."""
-    from elr_mri.learning.distributed import launch
+    from elr_mri.learning.distributed import launch, launched
+    from elr_mri.learning.slots import slots
     from elr_mri.learning.train import train as run
 
-    if processes > 1 and launch(processes):
-        return
     settings = config.training(config_)
+    if processes > 1 and not launched():
+        with slots(settings.of(model).device, processes) as gpus:
+            launch(processes, gpus)
+        return
     run(
         packed,
         scans,

@@ -127,7 +127,7 @@ def _turned(values: Tensor, changes: Changes, places: Places, shape: Sequence[in
     corner voxel (empty background, an unchanged volume)."""
     middle = (np.array(shape) - 1) / 2
     matrix = changes.affine * np.array([[-1.0], [1], [1]]) if changes.mirrored else changes.affine
-    axes = [torch.from_numpy(p - m).to(values.device, torch.float32) for p, m in zip(places, middle)]
+    axes = [torch.from_numpy(p - m).to(values.device, torch.float32, non_blocking=True) for p, m in zip(places, middle)]
     x, y, z = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]
     rows = [(a * x + b * y + c * z + t) / max(m, 0.5) for (a, b, c, t), m in zip(matrix.tolist(), middle)]
     grid = torch.stack(rows[::-1], dim=-1)  # grid_sample wants the last axis first
@@ -141,5 +141,5 @@ def _bias_field(coefficients: np.ndarray, places: Places, shape: Sequence[int], 
     table = np.zeros((DEGREE + 1,) * 3)
     table[tuple(np.array(TERMS).T)] = coefficients
     powers = [np.vander(2 * p / (n - 1) - 1, DEGREE + 1, increasing=True) for p, n in zip(places, shape)]
-    table, x, y, z = (torch.from_numpy(a).to(device, torch.float32) for a in (table, *powers))
+    table, x, y, z = (torch.from_numpy(a).to(device, torch.float32, non_blocking=True) for a in (table, *powers))
     return torch.exp(torch.einsum("ijk,xi,yj,zk->xyz", table, x, y, z))

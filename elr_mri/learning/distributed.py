@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -38,24 +39,36 @@ class Team:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def share(self, n: int) -> slice:
-        """The part of n items in order that is this process's; parts differ by one item at most."""
-        each, more = divmod(n, self.size)
-        start = self.rank * each + min(self.rank, more)
-        return slice(start, start + each + (self.rank < more))
+    def share(self, n: int, rank: int | None = None) -> slice:
+        """The part of n items in order that is this process's, or that of another `rank`; parts differ by one item at most."""
+        rank, (each, more) = self.rank if rank is None else rank, divmod(n, self.size)
+        start = rank * each + min(rank, more)
+        return slice(start, start + each + (rank < more))
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Every process's rows (n_here, …), in the order of the processes: (n_everywhere, …), without gradient."""
+    def gather(self, rows: Tensor, n: int) -> Tensor:
+        """All n rows (n, …), of which this process holds its share (n_here, …), without gradient."""
         rows = rows.detach()
         if self.size == 1:
             return rows
-        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-        most = int(max(counts))
-        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+        counts = [len(range(n)[self.share(n, rank)]) for rank in range(self.size)]
+        padded = torch.cat([rows, rows.new_zeros(counts[0] - len(rows), *rows.shape[1:])])
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(n)] for part, n in zip(parts, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def check_same(self, numbers: list[int], where: Path) -> None:
+        """Refuse processes that start from different states: `numbers` must be the same in all."""
+        if self.size == 1:
+            return
+        told: list[list[int] | None] = [None] * self.size
+        dist.all_gather_object(told, numbers)
+        if any(other != numbers for other in told):
+            raise BadInput(
+                expected="one training state for all processes",
+                got=", ".join(f"{epochs} epochs and {batches} batches" for epochs, batches in told),
+                where=str(where),
+                fix="Let every machine see the same output folder.",
+            )
 
     def whole(self, network: nn.Module) -> nn.Module:
         """The network with batch norm over the whole batch; refused on a CPU, where torch has none."""
@@ -86,6 +99,15 @@ def team(device: str) -> Iterator[Team]:
         return
     here = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        if device not in ("auto", "cuda") or here.local_rank >= torch.cuda.device_count():
+            raise BadInput(
+                expected=f"device auto or cuda, and at most {torch.cuda.device_count()} processes on this machine",
+                got=f"device {device}, process {here.local_rank + 1}",
+                where="train.device",
+                fix="Each process takes a GPU of its own.",
+            )
+        torch.cuda.set_device(here.local_rank)
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield here
@@ -93,12 +115,21 @@ def team(device: str) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
-def launch(processes: int) -> bool:
-    """Run this very command in several processes of this machine, and wait for them; False in one of these."""
-    if "WORLD_SIZE" in os.environ:
-        return False
+def launch(processes: int, gpus: Sequence[int] = ()) -> None:
+    """Run this very command in several processes of this machine, and wait for them.
+
+    `gpus` are the visible GPUs that they may use, one each; none for a CPU.
+    """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run([*torchrun, "-m", "elr_mri", *sys.argv[1:]], check=False)
+    environment = dict(os.environ)
+    if gpus:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(seen[gpu] if seen != [""] else str(gpu) for gpu in gpus)
+    done = subprocess.run([*torchrun, "-m", "elr_mri", *sys.argv[1:]], env=environment, check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    return True
+
+
+def launched() -> bool:
+    """Whether this is one of several processes that torchrun started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -25,6 +25,7 @@ from elr_mri.imaging.packed import Cache, by_channel
 from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.recipe import device
+from elr_mri.learning.slots import slot
 from elr_mri.learning.views import centred
 from elr_mri.provenance import atomic, digest_file, record
 from elr_mri.scans.cells import write_tsv
@@ -59,11 +60,25 @@ def explain(
         raise BadInput(
             expected=f"{settings.split} scans", got="none", where="splits.tsv", fix="Choose another explain.split."
         )
-    model, output_dir, affine = (
-        load_model(model_dir, device(settings.device)),
-        Path(output_dir),
-        np.array(every.meta["affine"]),
+    output_dir = Path(output_dir)
+    with slot(settings.device) as on:
+        _write_maps(load_model(model_dir, device(on)), facts, scans, output_dir, np.array(every.meta["affine"]))
+    inputs = {
+        "model": digest_file(Path(model_dir) / "model.safetensors"),
+        "cache": Cache.read(cache_dir).digest(),
+    }
+    record(
+        output_dir / "aggregate.nii.gz",
+        step="explain",
+        version=VERSION,
+        inputs=inputs,
+        settings=settings,
+        n_scans=len(scans),
     )
+
+
+def _write_maps(model: Model, facts: dict, scans: ScanSet, output_dir: Path, affine: np.ndarray) -> None:
+    """The maps and the table of examples; what an earlier run left there goes."""
     for stale in output_dir.glob("*.nii.gz"):
         stale.unlink()
     sums, logits = summed_maps(model, scans)
@@ -79,18 +94,6 @@ def explain(
     with atomic(output_dir / "examples.tsv") as draft:
         write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
     write_map(magnitude(sums.sum(axis=0)), affine, output_dir / "aggregate.nii.gz")
-    inputs = {
-        "model": digest_file(Path(model_dir) / "model.safetensors"),
-        "cache": Cache.read(cache_dir).digest(),
-    }
-    record(
-        output_dir / "aggregate.nii.gz",
-        step="explain",
-        version=VERSION,
-        inputs=inputs,
-        settings=settings,
-        n_scans=len(scans),
-    )
 
 
 def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[np.ndarray, np.ndarray]:

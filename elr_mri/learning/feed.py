@@ -38,12 +38,15 @@ class Batch:
     volumes : (batch, n_channels, crop, crop, crop) float32, RAS+, standardised
     ages : (batch,) float32, years
     labels : (batch,) int64
+    n_scans : int
+        Scans of the batch in all processes together.
     """
 
     rows: Tensor
     volumes: Tensor
     ages: Tensor
     labels: Tensor
+    n_scans: int
 
 
 class Feed:
@@ -127,8 +130,9 @@ class Feed:
             for number, rows in enumerate(batches)
             if number >= start
         )
-        for rows, views, pieces in _ahead(self._read(wanted), self.device.type == "cuda" and not self.resident):
-            yield self._look(rows, views, pieces)
+        ready = _ahead(self._read(wanted), self.device.type == "cuda" and not self.resident)
+        for whole, (rows, views, pieces) in zip(batches[start:], ready, strict=True):
+            yield self._look(rows, views, pieces, len(whole))
 
     def _share(
         self, rows: np.ndarray, rng: np.random.Generator, rank: int, world: int
@@ -164,16 +168,16 @@ class Feed:
         piece = cut(by_channel(self.stored[self.places[row]]), view, self.crop)
         return torch.from_numpy(piece.copy()).pin_memory() if self.device.type == "cuda" else piece
 
-    def _look(self, rows: np.ndarray, views: list[View], pieces: list[np.ndarray | Tensor]) -> Batch:
-        """Compute the views of a batch."""
+    def _look(self, rows: np.ndarray, views: list[View], pieces: list[np.ndarray | Tensor], n_scans: int) -> Batch:
+        """Compute the views of a share of a batch of `n_scans`."""
         volumes = torch.empty(len(rows), len(pieces[0]), *(self.crop,) * 3, device=self.device)
         for row, view, piece, out in zip(rows, views, pieces, volumes):
             piece = piece.to(self.device, non_blocking=True) if isinstance(piece, Tensor) else piece
             told = None if self.extremes is None else self.extremes[row]
             options = {"shape": self.shape, "extremes": told, "unit": self.unit, "scratch": self.scratch, "out": out}
             look(piece, view, self.crop, self.standardise, **options)
-        rows = torch.from_numpy(rows).to(self.device)
-        return Batch(rows, volumes, self.ages[rows], self.labels[rows])
+        rows = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        return Batch(rows, volumes, self.ages[rows], self.labels[rows], n_scans)
 
     def _find_extremes(self) -> Tensor:
         """(n_scans, 2, n_channels, 1, 1, 1) float32: of every scan, once for the whole run."""

@@ -18,8 +18,10 @@ from elr_mri.imaging.packed import Cache, by_channel, row_shape
 from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.recipe import device
+from elr_mri.learning.slots import slot
 from elr_mri.provenance import digest_file, record
 from elr_mri.scans.predictions import PREDICTIONS, ensembles, prediction_table
+from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["predict"]
@@ -36,7 +38,8 @@ def predict(
 ) -> None:
     """Write the prediction table of one model for every packed scan, in float32; of several seeds of a model, that of their ensemble."""
     scans = read_scan_set(cache_dir, scans_path, splits_path)
-    tables = [_table(folder, scans, settings, where=str(cache_dir)) for folder in model_dirs]
+    with slot(settings.device) as on:
+        tables = [_table(folder, scans, settings, device(on), where=str(cache_dir)) for folder in model_dirs]
     together = pd.concat(tables, ignore_index=True)
     if len(tables) > 1:
         _check_seeds(together, model_dirs)
@@ -51,11 +54,11 @@ def predict(
     record(output, step="predict", version=VERSION, inputs=inputs, settings=settings)
 
 
-def _table(folder: Path | str, scans: ScanSet, settings: Predict, *, where: str) -> pd.DataFrame:
+def _table(folder: Path | str, scans: ScanSet, settings: Predict, on: torch.device, *, where: str) -> pd.DataFrame:
     """The prediction table of the model in a folder."""
     facts = read_facts(folder)
     check_grid(facts, scans.meta, where)
-    model, shifts = load_model(folder, device(settings.device)), crop_shifts(settings.crops, settings.reach)
+    model, shifts = load_model(folder, on), crop_shifts(settings.crops, settings.reach)
     logits = scan_logits(model, scans, batch_size=settings.batch_size, shifts=shifts)
     return prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"])
 
@@ -117,6 +120,8 @@ def scan_logits(
 ) -> Tensor:
     """(n_scans, n_classes) float32 logits of the central crops, or their mean over crops at some `shifts`, on the CPU."""
     model.eval()
+    if not len(scans):
+        return torch.empty(0, len(CLASSES))
     on = next(model.parameters()).device
     parts = []
     for places in np.array_split(np.arange(len(scans)), max(1, math.ceil(len(scans) / batch_size))):

@@ -69,8 +69,7 @@ class Progress:
         """The line of the last epoch, its events and the table of all."""
         line = history[-1]
         self.spoke = time.perf_counter()
-        with atomic(self.folder / "history.tsv") as draft:
-            pd.DataFrame(history).to_csv(draft, sep="\t", index=False, lineterminator="\n")
+        self.table(history)
         if self.events is None:
             self.events = SummaryWriter(str(self.folder / "events"), purge_step=line["epoch"])
         for name, value in line.items():
@@ -82,6 +81,11 @@ class Progress:
             f"val ce {line['val_ce']:.3f}  val balanced accuracy {line['val_balanced_accuracy']:.2f}  {line['seconds']:.0f} s  "
             f"{self.n_scans / max(line['seconds'], 0.01):.1f} scans/s  left {clock((self.n_epochs - line['epoch']) * line['seconds'])}"
         )
+
+    def table(self, history: list[dict[str, Any]]) -> None:
+        """Write `history.tsv`."""
+        with atomic(self.folder / "history.tsv") as draft:
+            pd.DataFrame(history).to_csv(draft, sep="\t", index=False, lineterminator="\n")
 
     def close(self) -> None:
         """Finish the file of events, which is written by a thread of its own."""

@@ -23,8 +23,8 @@ ADAM_EPS = 1e-6
 
 def optimizer(net: nn.Module, settings: Train, model: ModelSettings) -> Optimizer:
     """AdamW, or SGD with momentum, over the weights that can be trained."""
-    if settings.recipe != "reference":  # which trains it, by what the norm's epsilon leaves of its gradient
-        _freeze_scale_free(net, model)
+    if model.network != "resnet18" and model.norm == "instance":
+        _freeze_scale_free(net, first_too=settings.recipe != "reference")
     weights = [p for p in net.parameters() if p.requires_grad]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(
@@ -35,19 +35,18 @@ def optimizer(net: nn.Module, settings: Train, model: ModelSettings) -> Optimize
     )
 
 
-def _freeze_scale_free(net: nn.Module, model: ModelSettings) -> None:
+def _freeze_scale_free(net: nn.Module, *, first_too: bool) -> None:
     """Keep as drawn what instance norm takes out again, and whose gradient vanishes: it would follow rounding alone.
 
-    That is every bias before it; and the first convolution where it is 1³ of one channel, w·x + b: the norm takes out the
-    size of w, too. A larger kernel, or the mixture of two channels, is learnt. Not asking saves a sixth of `wide`'s step on a CPU.
+    That is every bias before it; and the first convolution where it is 1³ of one channel, w·x + b: the norm takes out the size
+    of w, too, but for its epsilon, by which the reference trains it. A larger kernel, or the mixture of two channels, is learnt. Not
+    asking saves a sixth of `wide`'s step on a CPU.
     """
-    if model.network == "resnet18" or model.norm != "instance":
-        return
     convolutions = [layer for layer in net.blocks if isinstance(layer, nn.Conv3d)]
     for layer in convolutions:
         layer.bias.requires_grad_(False)
     first = convolutions[0]
-    if first.in_channels == 1 and first.kernel_size == (1, 1, 1):
+    if first_too and first.in_channels == 1 and first.kernel_size == (1, 1, 1):
         first.weight.requires_grad_(False)
 
 
@@ -76,15 +75,23 @@ def learning_rate(step: int, n_steps: int, settings: Train) -> float:
 
 
 def device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """`auto` is the first GPU where there is one, else the CPU. On a GPU float32 means float32, not its 19-bit stand-in."""
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        found = torch.device(name)
     except RuntimeError as problem:
+        raise BadInput(expected="auto, cpu or cuda", got=repr(name), where="device", fix="Choose one.") from problem
+    n_gpus = torch.cuda.device_count()
+    if found.type == "cuda" and (found.index or 0) >= n_gpus:
         raise BadInput(
-            expected="auto, cpu or cuda", got=repr(name), where="train.device", fix="Choose one."
-        ) from problem
+            expected=f"one of {n_gpus} GPUs" if n_gpus else "cpu or auto, on a machine without a GPU that torch sees",
+            got=repr(name),
+            where="device",
+            fix="Choose another, or see what `elr-mri doctor` says of torch.",
+        )
+    return found
 
 
 def precision(name: str, on: torch.device) -> torch.dtype:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -84,6 +85,13 @@ def load_state(
             _, number, slot = key.split(".")
             slots.setdefault(int(number), {})[slot] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+    for (
+        weights,
+        held,
+    ) in optimizer.state.items():  # laid out in memory as the weights: the fused step goes by the order there
+        for slot, tensor in held.items():
+            if tensor.shape == weights.shape:
+                held[slot] = torch.empty_like(weights).copy_(tensor)
     return header["history"], Begun(**header["begun"])
 
 

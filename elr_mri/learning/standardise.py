@@ -105,7 +105,9 @@ def take(values: np.ndarray | Tensor, places: Places) -> np.ndarray | Tensor:
             continue
         place = place - place.min()
         if isinstance(values, Tensor):
-            values = values.index_select(values.ndim + axis, torch.from_numpy(place).to(values.device))
+            values = values.index_select(
+                values.ndim + axis, torch.from_numpy(place).to(values.device, non_blocking=True)
+            )
         else:
             values = values.take(place, axis=axis)
     return values

@@ -91,6 +91,7 @@ def train(
             tell.say(f"{slug}  {run.described()}")
             history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
         if here.leads:
+            told.table(history)
             run.kept.load_state_dict(load_file(out_dir / BEST))
             _write(out_dir, run, history, settings, mark, synthetic=synthetic)
 
@@ -102,32 +103,33 @@ def _fit(
     here, seed, n_batches = run.team, mark["seed"], len(run.feed)
     path, parts = out_dir / STATE, {"fingerprint": mark, **run.state}
     history, begun = load_state(path, restart_if_changed=restart_if_changed, tell=tell.say, **parts)
+    here.check_same([len(history), begun.batches], path)
     while len(history) < settings.epochs and not stopped(history, settings.patience):
         epoch, started, saved = len(history), time.perf_counter() - begun.seconds, time.perf_counter()
         run.model.train()
         batches = run.feed.epoch(seed=seed, epoch=epoch, start=begun.batches, rank=here.rank, world=here.size)
         for number, batch in enumerate(batches, begun.batches):
             rate = recipe.learning_rate(epoch * n_batches + number, settings.epochs * n_batches, settings)
-            rows = here.gather(batch.rows)
+            rows = here.gather(batch.rows, batch.n_scans)
             torch.manual_seed(recipe.step_seed(seed, epoch, number))  # dropout
-            divide_dropout(run.model.network, here.share(len(rows)), len(rows))
+            divide_dropout(run.model.network, here.share(batch.n_scans), batch.n_scans)
             with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
                 logits = run.forward(batch.volumes, batch.ages).float()
-            everyone = here.gather(logits)
+            everyone = here.gather(logits, batch.n_scans)
             run.targets.update(rows, functional.softmax(everyone, dim=1))
             loss = run.loss(logits, batch.rows)
             run.optimizer.zero_grad()
-            (loss * (len(logits) * here.size / len(rows))).backward()  # the processes' gradients are averaged
+            (loss * (len(logits) * here.size / batch.n_scans)).backward()  # the processes' gradients are averaged
             run.step(rate)
             run.tally.add(everyone, run.labels[rows], run.loss(everyone, rows))
             if number % LOOK_EVERY == 0:
                 _refuse_divergence(run, epoch, path)
             if time.perf_counter() - saved > 60 * settings.save_minutes and number + 1 < n_batches and here.leads:
-                _refuse_divergence(run, epoch, path)
+                _refuse_divergence(run, epoch, path, weights_too=True)
                 saved = time.perf_counter()
                 save_state(path, history=history, begun=Begun(number + 1, saved - started), **parts)
             tell.batch(epoch, time.perf_counter() - started, run.tally)
-        _refuse_divergence(run, epoch, path)
+        _refuse_divergence(run, epoch, path, weights_too=True)
         line = {"epoch": epoch + 1, "learning_rate": rate, **run.tally.means(), **_validate(run)}
         history.append(line | {"seconds": round(time.perf_counter() - started, 2)})
         run.tally.sums.zero_()
@@ -140,13 +142,19 @@ def _fit(
     return history
 
 
-def _refuse_divergence(run: Run, epoch: int, path: Path) -> None:
-    """Stop a run whose loss is no number, or far above that of guessing; the last state on disk is from before."""
+def _refuse_divergence(run: Run, epoch: int, path: Path, *, weights_too: bool = False) -> None:
+    """Stop a run whose loss is no number, or far above that of guessing; the last state on disk is from before.
+
+    `weights_too`, before a state is written: the loss is of before the last step.
+    """
     told = run.tally.means()
-    if not math.isfinite(told["train_loss"]) or told["train_ce"] > DIVERGED * math.log(len(CLASSES)):
+    sound = not weights_too or all(
+        bool(torch.isfinite(weights).all()) for model in {run.model, run.kept} for weights in model.parameters()
+    )
+    if not (sound and math.isfinite(told["train_loss"]) and told["train_ce"] <= DIVERGED * math.log(len(CLASSES))):
         raise BadInput(
             expected="a training loss that stays finite and near or below that of guessing",
-            got=f"loss {told['train_loss']:.4g}, cross-entropy {told['train_ce']:.4g} in epoch {epoch + 1}",
+            got=f"loss {told['train_loss']:.4g}, cross-entropy {told['train_ce']:.4g}{'' if sound else ', weights that are no numbers'} in epoch {epoch + 1}",
             where=f"{path.parents[1]}",
             fix=f"Lower train.learning_rate or set train.clip_norm; the last good state is kept in {path.name}.",
         )
@@ -156,7 +164,7 @@ def _validate(run: Run) -> dict[str, float]:
     """Cross-entropy (nats), accuracy and balanced accuracy of the validation scans' central crops, by given labels."""
     mine = run.val.part(run.team.share(len(run.val)))
     own = scan_logits(run.kept, mine, batch_size=2 * run.feed.batch_size, dtype=run.dtype)
-    logits, labels = run.team.gather(own.to(run.device)).cpu(), run.val.labels
+    logits, labels = run.team.gather(own.to(run.device), len(run.val)).cpu(), run.val.labels
     guesses = logits.argmax(dim=1)
     recalls = [(guesses[labels == c] == c).float().mean().item() for c in labels.unique()]
     return {

@@ -210,5 +210,7 @@ def _by_matrices(values: Tensor, weights: np.ndarray, *, out: Tensor | None = No
         band = np.zeros((values.shape[axis], n), dtype=np.float32)
         for shift, weight in enumerate(weights):
             band[np.arange(n) + shift, np.arange(n)] = weight
-        values = (values.movedim(axis, -1) @ torch.from_numpy(band).to(values.device)).movedim(-1, axis)
+        values = (values.movedim(axis, -1) @ torch.from_numpy(band).to(values.device, non_blocking=True)).movedim(
+            -1, axis
+        )
     return values.contiguous() if out is None else out.copy_(values)

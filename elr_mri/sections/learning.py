@@ -24,7 +24,7 @@ class Augment(Section):
 
     `rotate_deg`, `scale` (a share: 0.05 is 0.95 to 1.05) and `translate_mm` are the largest of an affine jitter, uniform about none; `flip` is the
     chance of a left-right mirror; `gamma` the largest |log γ| of a power of the intensities; `noise` the largest standard deviation of
-    white noise and `bias_field` the largest coefficient of a smooth log-field, both in units of the intensity range.
+    white noise, as a share of the intensity range, and `bias_field` the largest coefficient of a smooth log-field (a polynomial of degree 3).
     """
 
     flip: Share = 0.0

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 from toy_study import Study
 
-from elr_mri.config import Train
+from elr_mri.config import Train, parse
 from elr_mri.errors import BadInput
 from elr_mri.learning.distributed import Team
 from elr_mri.learning.networks import build
-from elr_mri.learning.slots import slot
+from elr_mri.learning.slots import slot, slots
 
 
 def command(study: Study, settings: Train, out: Path) -> list[str]:
@@ -36,9 +36,12 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
 
 
-def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["default", "reference"])
+def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tmp_path: Path, recipe: str) -> None:
     """21 float32 steps with everything on: ELR targets of scans that move between processes, dropout, weighted classes."""
-    full = settings.model_copy(update={"epochs": 7, "ema": 0.9, "clip_norm": 1.0, "class_weights": "balanced"})
+    shared = {"models": settings.models, "epochs": 7, "crop": 35, "shift_max": 1, "device": "cpu"}
+    more = {"ema": 0.9, "clip_norm": 1.0, "class_weights": "balanced"} if recipe == "default" else {}
+    full = parse(Train, {"recipe": recipe, "precision": "float32", **shared, **more}, where="test")
     for n, name in ((1, "one"), (2, "two")):
         run = [*command(study, full, tmp_path / name), f"--processes={n}"]
         told = subprocess.run(run, env=environment(), check=True, capture_output=True, text=True).stdout
@@ -49,6 +52,17 @@ def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tm
     states = [load_file(tmp_path / n / "state" / "resume.safetensors") for n in ("one", "two")]
     torch.testing.assert_close(states[1]["targets.targets"], states[0]["targets.targets"], atol=1e-5, rtol=0)
     assert states[0]["targets.targets"].sum(dim=1).min() > 0.9
+
+
+def test_four_processes_of_three_validation_scans(study: Study, settings: Train, tmp_path: Path) -> None:
+    """One of them has nothing to validate."""
+    one = settings.model_copy(update={"epochs": 1, "batch_size": 9})
+    told = {}
+    for n in (1, 4):
+        run = [*command(study, one, tmp_path / str(n)), f"--processes={n}"]
+        subprocess.run(run, env=environment(), check=True)
+        told[n] = pd.read_csv(tmp_path / str(n) / "history.tsv", sep="\t").drop(columns="seconds")
+    np.testing.assert_allclose(told[4], told[1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("draw", [0, *(pytest.param(draw, marks=pytest.mark.slow) for draw in range(1, 6))])
@@ -109,6 +123,37 @@ def test_every_training_takes_a_gpu_of_its_own_and_gives_it_back(tmp_path: Path)
         assert (named, chosen) == ("cpu", "cuda:1")
 
 
+def test_a_model_on_two_gpus_takes_both_or_waits(tmp_path: Path) -> None:
+    names, told = ["GPU-a", "GPU-b", "GPU-c"], []
+    options = {"names": lambda: names, "folder": tmp_path, "wait_s": 0.01}
+    with slots("auto", 2, **options) as mine, slot("auto", **options) as other:
+        assert mine == [0, 1] and other == "cuda:2"
+
+    def tell(line: str) -> None:
+        told.append(line)
+        raise TimeoutError
+
+    with (
+        slot("auto", **options),
+        slot("auto", **options),
+        pytest.raises(TimeoutError),
+        slots("auto", 2, **options, tell=tell),
+    ):
+        pass
+    assert told == ["waiting for 2 of 3 GPUs to be free"]
+    with slots("cuda", 3, **options) as mine:  # what was taken in vain was let go
+        assert mine == [0, 1, 2]
+    with pytest.raises(BadInput, match="at most 3 processes"), slots("auto", 4, **options):
+        pass
+    with slots("cpu", 4, **options) as mine:
+        assert mine == []
+
+
+def test_every_user_may_lock(tmp_path: Path) -> None:
+    with slot("auto", names=lambda: ["GPU-a"], folder=tmp_path / "locks"):
+        assert (tmp_path / "locks").stat().st_mode & 0o7777 == 0o1777
+
+
 def _hold(folder: str, held, done) -> None:
     with slot("auto", names=lambda: ["GPU-a"], folder=Path(folder)):
         held.set()
@@ -128,4 +173,4 @@ def test_a_training_waits_for_a_gpu_until_its_owner_dies(tmp_path: Path) -> None
         owner.kill()
 
     with slot("auto", names=lambda: ["GPU-a"], folder=tmp_path, wait_s=0.05, tell=tell) as device:
-        assert device == "cuda:0" and told == ["waiting for one of 1 GPUs to be free"]
+        assert device == "cuda:0" and told == ["waiting for 1 of 1 GPUs to be free"]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 from torch.nn import functional
-from toy_study import Study
+from toy_study import Study, write_study
 
 from elr_mri.config import Train, parse
 from elr_mri.errors import BadInput
@@ -62,11 +62,12 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts() -> None:
     assert whole.item() == pytest.approx((2 * parts[0].item() + 4 * parts[1].item()) / 6, abs=1e-6)
 
 
-def test_label_smoothing_and_class_weights_change_the_training(study: Study, settings: Train, tmp_path: Path) -> None:
-    one = settings.model_copy(update={"epochs": 1})
-    plain = fit(study, one, tmp_path / "plain")["train_loss"].item()
-    smooth = fit(study, one.model_copy(update={"label_smoothing": 0.3}), tmp_path / "smooth")["train_loss"].item()
-    assert plain != smooth
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.3}, {"class_weights": "balanced"}])
+def test_label_smoothing_and_class_weights_change_the_training(settings: Train, tmp_path: Path, change: dict) -> None:
+    uneven, one = write_study(tmp_path, n_subjects=20), settings.model_copy(update={"epochs": 1})
+    runs = {"plain": one, "changed": one.model_copy(update=change)}
+    losses = [fit(uneven, options, tmp_path / name)["train_loss"].item() for name, options in runs.items()]
+    assert abs(losses[0] - losses[1]) > 1e-4
 
 
 def test_a_clipped_gradient_has_the_norm_asked_for(
@@ -123,20 +124,21 @@ def test_a_stopped_run_stays_stopped(study: Study, settings: Train, tmp_path: Pa
     assert len(fit(study, hot, tmp_path)) == n_epochs
 
 
+@pytest.mark.parametrize("poisoned", [4, 6])  # the first and the last step of the second epoch
 def test_divergence_stops_with_the_last_good_state(
-    study: Study, settings: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, settings: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poisoned: int
 ) -> None:
     step, done = Run.step, []
 
     def poisons(run: Run, rate: float) -> None:
         done.append(rate)
         step(run, rate)
-        if len(done) == 4:  # the first of the second epoch
+        if len(done) == poisoned:
             with torch.no_grad():
                 next(p for p in run.model.network.parameters() if p.requires_grad).fill_(float("nan"))
 
     monkeypatch.setattr(Run, "step", poisons)
-    with pytest.raises(BadInput, match=r"stays finite.*loss nan.*in epoch 2.*Lower train\.learning_rate"):
+    with pytest.raises(BadInput, match=r"stays finite.*no numbers in epoch 2.*Lower train\.learning_rate"):
         fit(study, settings, tmp_path)
     state = load_file(tmp_path / "state" / "resume.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in state.values())

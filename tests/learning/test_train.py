@@ -16,6 +16,7 @@ from elr_mri.learning.checkpoint import load_model, read_facts
 from elr_mri.learning.explain import explain
 from elr_mri.learning.networks import build
 from elr_mri.learning.predict import predict, predict_volume
+from elr_mri.learning.resume import Begun, load_state, save_state
 from elr_mri.learning.run import Run
 from elr_mri.learning.train import chosen, train
 from elr_mri.provenance import versions
@@ -100,6 +101,46 @@ def assert_same_run(once: Path, twice: Path) -> None:
         assert all(torch.equal(first[key], second[key]) for key in first), name
     first, second = (pd.read_csv(f / "history.tsv", sep="\t").drop(columns="seconds") for f in (once, twice))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_what_a_finished_run_wrote_comes_back(study: Study, settings: Train, tmp_path: Path) -> None:
+    """Snakemake deletes a rule's outputs before it runs again; the training state is none of them."""
+    one, names = (
+        settings.model_copy(update={"epochs": 1}),
+        ("model.safetensors", "model.json", "model.md", "history.tsv"),
+    )
+    fit(study, one, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    fit(study, one, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
+def test_an_optimizer_s_memory_lies_as_its_weights_do(tmp_path: Path) -> None:
+    """As on a GPU, where weights of convolutions lie channels last: the fused step pairs values by their place in memory."""
+
+    def make() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        layer = torch.nn.Conv3d(3, 4, 3).to(memory_format=torch.channels_last_3d)
+        return layer, torch.optim.AdamW(layer.parameters(), lr=0.01, fused=True)
+
+    def step(layer: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        layer(torch.linspace(-1, 1, 648).view(1, 3, 6, 6, 6)).square().sum().backward()
+        optimizer.step()
+
+    once, twice = make(), make()
+    for pair in (once, twice):
+        step(*pair)
+    state = tmp_path / "state.safetensors"
+    save_state(state, fingerprint={}, history=[], begun=Begun(), optimizer=twice[1], layer=twice[0])
+    resumed = make()
+    options = {"fingerprint": {}, "restart_if_changed": False, "tell": print}
+    load_state(state, **options, optimizer=resumed[1], layer=resumed[0])
+    for pair in (once, resumed):
+        step(*pair)
+    assert torch.equal(once[0].weight, resumed[0].weight)
 
 
 def test_history_has_the_contract_columns_and_elr_targets_are_saved(trained: Path) -> None:
