@@ -6,7 +6,7 @@ library only: the workflow reads this while it parses.
 """
 
 VERSIONS = {
-    "phantom": 2,
+    "phantom": 3,
     "ingest": 9,
     "split": 2,
     "demographics": 1,

@@ -50,16 +50,26 @@ def _real(source: config.Anatomy) -> Anatomy:
     image = resample_to_output(_read(source.image), (1, 1, 1), order=1)
     if bare_brain(np.asarray(image.dataobj, dtype=np.float32), image.affine) is not None:
         image = _with_room(image)
+    to_origin = np.eye(4)
+    to_origin[:3, 3] = -(image.affine @ [*(np.array(image.shape) - 1) / 2, 1])[:3]
+    image = _moved(image, to_origin)
     volume, affine = np.asarray(image.dataobj, dtype=np.float32), image.affine
     found = align(volume, affine, brain_template(MNI), config.Register())
     mni_mm = to_template(coordinates_mm(affine, volume.shape), found.matrix, inverse(found.warp))
     labels = None
     if source.labels is not None:
-        labels = np.asarray(resample_from_to(_read(source.labels), image, order=0).dataobj).astype(np.int16)
+        told = _moved(_read(source.labels), to_origin)
+        labels = np.asarray(resample_from_to(told, image, order=0).dataobj).astype(np.int16)
     name = Path(source.image).name.split(".")[0]
     return Anatomy(
         name, np.clip(volume, 0, None), affine, found.mask, planted_regions(volume, found.mask, mni_mm), labels
     )
+
+
+def _moved(image: nib.Nifti1Image, motion: np.ndarray) -> nib.Nifti1Image:
+    """The same voxels elsewhere. Poses turn about the origin of the millimetres, which in some files lies far outside of the head: a turn
+    by 5° would then push the brain out of the field of view."""
+    return nib.Nifti1Image(image.dataobj, motion @ image.affine)
 
 
 def _with_room(image: nib.Nifti1Image) -> nib.Nifti1Image:
