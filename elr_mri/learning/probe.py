@@ -21,7 +21,7 @@ from elr_mri.scans.table import CLASSES
 def probe(settings: Train, ablations: Train) -> dict[str, Any]:
     """Version, device and precision that `train` would take, the GPUs with their memory in bytes, parameters by model, and
     why an ablation cannot be built, where one cannot."""
-    on = recipe.device(settings.device)
+    on = recipe.named_device(settings.device)
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
         "torch": torch.__version__,

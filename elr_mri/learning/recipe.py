@@ -74,16 +74,22 @@ def learning_rate(step: int, n_steps: int, settings: Train) -> float:
     return settings.learning_rate * (low + (high - low) * (1 - math.cos(math.pi * phase)) / 2)
 
 
-def device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU. On a GPU float32 means float32, not its 19-bit stand-in."""
-    torch.backends.cudnn.allow_tf32 = False
+def named_device(name: str) -> torch.device:
+    """The device of a name, whether or not this machine has it; `auto` is the first GPU where there is one, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(name)
+        return torch.device(name)
     except RuntimeError as problem:
-        raise BadInput(expected="auto, cpu or cuda", got=repr(name), where="device", fix="Choose one.") from problem
-    n_gpus = torch.cuda.device_count()
+        raise BadInput(
+            expected="auto, cpu or cuda", got=repr(name), where="train.device", fix="Choose one."
+        ) from problem
+
+
+def device(name: str) -> torch.device:
+    """The device of a name, which this machine must have. On a GPU float32 means float32, not its 19-bit stand-in."""
+    torch.backends.cudnn.allow_tf32 = False
+    found, n_gpus = named_device(name), torch.cuda.device_count()
     if found.type == "cuda" and (found.index or 0) >= n_gpus:
         raise BadInput(
             expected=f"one of {n_gpus} GPUs" if n_gpus else "cpu or auto, on a machine without a GPU that torch sees",

@@ -206,3 +206,10 @@ def test_dropout_of_parts_is_that_of_the_whole() -> None:
 def test_every_step_has_a_seed_of_its_own() -> None:
     seeds = [recipe.step_seed(seed, epoch, batch) for seed in range(3) for epoch in range(5) for batch in range(7)]
     assert len(set(seeds)) == len(seeds) and np.min(seeds) >= 0
+
+
+def test_a_gpu_that_is_not_there_is_refused_when_it_is_to_be_used() -> None:
+    n_gpus = torch.cuda.device_count()
+    with pytest.raises(BadInput, match=f"cuda:{n_gpus}"):
+        recipe.device(f"cuda:{n_gpus}")
+    assert recipe.named_device(f"cuda:{n_gpus}").index == n_gpus
