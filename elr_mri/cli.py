@@ -22,5 +22,6 @@ def main() -> None:
     try:
         app()
     except BadInput as problem:
-        print(f"elr-mri: {problem}", file=sys.stderr)
+        if not problem.leave():
+            print(f"elr-mri: {problem}", file=sys.stderr)
         sys.exit(2)

@@ -8,20 +8,25 @@ nothing but the rounding of sums.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
-from elr_mri.errors import BadInput
+from elr_mri.errors import REFUSALS, BadInput
 
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -118,16 +123,33 @@ def team(device: str) -> Iterator[Team]:
 def launch(processes: int, gpus: Sequence[int] = ()) -> None:
     """Run this very command in several processes of this machine, and wait for them.
 
-    `gpus` are the visible GPUs that they may use, one each; none for a CPU.
+    `gpus` are the visible GPUs that they may use, one each; none for a CPU. Bad input that a process finds is raised here, once.
     """
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = dict(os.environ)
     if gpus:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(seen[gpu] if seen != [""] else str(gpu) for gpu in gpus)
-    done = subprocess.run([*torchrun, "-m", "elr_mri", *sys.argv[1:]], env=environment, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(seen[gpu] if seen != [""] else str(gpu) for gpu in gpus)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    here = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it tells of every failure twice
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[REFUSALS] = folder
+        try:
+            elastic_launch(here, sys.executable)("-m", "elr_mri", *sys.argv[1:])
+        except ChildFailedError:
+            told = sorted(Path(folder).iterdir())
+            if told:
+                raise BadInput(**json.loads(told[0].read_text())) from None
+            raise
+        finally:
+            del os.environ[REFUSALS]
 
 
 def launched() -> bool:

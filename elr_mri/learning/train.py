@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -92,7 +93,7 @@ def train(
             history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
         if here.leads:
             told.table(history)
-            run.kept.load_state_dict(load_file(out_dir / BEST))
+            _take_best(run, out_dir / BEST)
             _write(out_dir, run, history, settings, mark, synthetic=synthetic)
 
 
@@ -140,6 +141,19 @@ def _fit(
             save_state(path, history=history, begun=begun, **parts)
             tell.epoch(history)
     return history
+
+
+def _take_best(run: Run, path: Path) -> None:
+    """The weights of the chosen epoch, as they lie on disk."""
+    try:
+        run.kept.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as problem:
+        raise BadInput(
+            expected="the weights of the chosen epoch",
+            got=str(problem).splitlines()[0],
+            where=str(path),
+            fix=f"Delete {path.parent} to train anew.",
+        ) from problem
 
 
 def _refuse_divergence(run: Run, epoch: int, path: Path, *, weights_too: bool = False) -> None:

@@ -136,7 +136,8 @@ def look(
 
     Turning, mirroring and the changes of intensity come before standardisation, because they stand for what happens to a head or in
     a scanner before anything is computed: voxel standardisation compares each place with the training scans' values at that place, and a
-    head that lies askew or a brighter scan is compared so when it comes to be predicted. Crop and blur act on what the
+    head that lies askew or a brighter scan is compared so when it comes to be predicted. Scan standardisation maps by the extremes of the
+    unchanged scan, so a change of intensity reaches the network and may leave [0, 1]. Crop and blur act on what the
     network sees, after it: a blurred scan less the sharp mean would show every edge of the mean, whatever the diagnosis.
 
     Parameters

@@ -70,6 +70,14 @@ def test_four_processes_of_three_validation_scans(study: Study, settings: Train,
     np.testing.assert_allclose(told[4], told[1], atol=1e-5, rtol=1e-5)
 
 
+def test_bad_input_of_several_processes_is_told_in_one_line(study: Study, settings: Train, tmp_path: Path) -> None:
+    one = settings.model_copy(update={"epochs": 1, "batch_size": 1})
+    run = [*command(study, one, tmp_path / "out"), "--processes=2"]
+    told = subprocess.run(run, env=environment(), capture_output=True, text=True)
+    assert told.returncode == 2
+    assert told.stderr.count("\n") == 1 and told.stderr.startswith("elr-mri: ") and "batch" in told.stderr
+
+
 @pytest.mark.parametrize("draw", [0, *(pytest.param(draw, marks=pytest.mark.slow) for draw in range(1, 6))])
 def test_a_process_killed_at_any_moment_continues_to_the_same_bits(
     study: Study, settings: Train, tmp_path: Path, draw: int

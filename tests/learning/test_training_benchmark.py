@@ -1,6 +1,7 @@
 """The benchmark of training runs, its GPU path too, on a tiny network without a GPU."""
 
 import importlib.util
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # the benchmarks are scripts that stand side by side
 spec = importlib.util.spec_from_file_location("training_benchmark", ROOT / "benchmarks" / "training.py")
 training = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(training)
