@@ -18,7 +18,7 @@ VERSIONS = {
     "review": 1,
     "pack": 5,
     "baseline": 2,
-    "train": 4,
+    "train": 5,
     "predict": 2,
     "explain": 3,
     "evaluate": 2,

@@ -23,6 +23,12 @@ def train(
     config_: Config,
     output: Output,
     seed: int = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table of given diagnoses that take the place of the scan table's, from `elr-mri lab noise`."
+        ),
+    ] = None,
     restart: Annotated[
         bool, typer.Option(help="Start anew where a checkpoint of other settings or data is found.")
     ] = False,
@@ -51,6 +57,7 @@ def train(
         slug=model,
         seed=seed,
         out_dir=output,
+        labels_path=labels,
         restart_if_changed=restart,
         synthetic=synthetic,
     )

@@ -6,29 +6,30 @@ steps, from random weights, are soon forgotten.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from elr_mri.learning.checkpoint import Model
 
-
-def weight_average(model: Model, decay: float) -> AveragedModel:
+def weight_average(model: nn.Module, decay: float, ramp_steps: int = 0) -> AveragedModel:
     """The average of `model`, whose `module` is a model like it; `update_parameters(model)` after every step.
 
-    Step n (from 0) has decay min(`decay`, (1 + n) / (10 + n)). Statistics of batch norm are averaged, too.
+    Step n (from 0) has decay min(`decay`, (1 + n) / (10 + n)); with `ramp_steps` S it has `decay` · exp(−5 (1 − (n + 1)/S)²) instead, as the
+    authors' ELR+. Statistics of batch norm are averaged, too.
     """
-    return AveragedModel(model, multi_avg_fn=_towards(decay), use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=_towards(decay, ramp_steps), use_buffers=True)
 
 
-def _towards(decay: float) -> Callable:
+def _towards(decay: float, ramp_steps: int) -> Callable:
     """How a list of averaged tensors moves towards the current ones; counters are taken over."""
 
     @torch.no_grad()
     def move(averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
-        step = 1 - min(decay, float((1 + n_averaged) / (10 + n_averaged)))
+        n = int(n_averaged)
+        step = 1 - (decay * ramp(n + 1, ramp_steps) if ramp_steps else min(decay, (1 + n) / (10 + n)))
         for mean, now in zip(averaged, current, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(now.to(mean.dtype), step)
@@ -36,3 +37,8 @@ def _towards(decay: float) -> Callable:
                 mean.copy_(now)
 
     return move
+
+
+def ramp(step: int, n_steps: int) -> float:
+    """exp(−5 (1 − s/S)²): near 0 at the first step, 1 from step S on (Laine & Aila, ICLR 2017); always 1 where S is 0."""
+    return math.exp(-5 * (1 - min(1.0, step / n_steps)) ** 2) if n_steps else 1.0

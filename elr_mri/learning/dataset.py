@@ -16,6 +16,7 @@ from torch import Tensor
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import Cache
+from elr_mri.scans.labels import replace_labels
 from elr_mri.scans.table import CLASSES, SPLIT, UNUSED, join_splits, read_scans
 
 
@@ -69,10 +70,13 @@ class ScanSet:
         return torch.from_numpy(stored.reshape(len(stored), -1, *stored.shape[-3:]))
 
 
-def read_scan_set(cache_dir: Path | str, scans_path: Path | str, splits_path: Path | str) -> ScanSet:
+def read_scan_set(
+    cache_dir: Path | str, scans_path: Path | str, splits_path: Path | str, labels_path: Path | str | None = None
+) -> ScanSet:
     """Every packed scan that takes part, with its line of scans.tsv and its split.
 
-    In the order of the scan table: that of the cache's rows depends on when which scan was packed.
+    In the order of the scan table: that of the cache's rows depends on when which scan was packed. `labels_path` gives
+    diagnoses in place of the scan table's.
     """
     cache = Cache.read(cache_dir)
     index = cache.index[["row", "scan_id", "sha256"]]
@@ -87,5 +91,7 @@ def read_scan_set(cache_dir: Path | str, scans_path: Path | str, splits_path: Pa
         )
     table = scans.merge(index, on="scan_id", validate="1:1")
     table = table[table["split"] != UNUSED].reset_index(drop=True)
+    if labels_path is not None:
+        table = replace_labels(table, labels_path)
     table["label"] = table["diagnosis"].map(CLASSES.index)
     return ScanSet(table, cache.volumes, cache.meta)

@@ -61,6 +61,14 @@ class Team:
         dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
+    def mean(self, value: Tensor, n_here: int, n: int) -> Tensor:
+        """The mean over n scans of a scalar that is this process's mean over its `n_here`, without gradient."""
+        value = value.detach()
+        if self.size > 1:
+            value = value * (n_here / n)
+            dist.all_reduce(value)
+        return value
+
     def check_same(self, numbers: list[int], where: Path) -> None:
         """Refuse processes that start from different states: `numbers` must be the same in all."""
         if self.size == 1:

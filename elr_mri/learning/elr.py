@@ -51,8 +51,12 @@ class EarlyLearningTargets(nn.Module):
 
     def penalty(self, rows: Tensor, probabilities: Tensor) -> Tensor:
         """Mean of log(1 − ⟨t, p⟩) over the batch; differentiable in the probabilities, not in the targets."""
-        agreement = (self.targets[rows] * _clamped(probabilities.float())).sum(dim=1)
-        return torch.log(1 - agreement).mean()
+        return penalty(self.targets[rows], probabilities)
+
+
+def penalty(targets: Tensor, probabilities: Tensor) -> Tensor:
+    """Mean of log(1 − ⟨t, p⟩) of targets and probabilities, both (batch, n_classes)."""
+    return torch.log(1 - (targets * _clamped(probabilities.float())).sum(dim=1)).mean()
 
 
 def elr_loss(logits: Tensor, labels: Tensor, rows: Tensor, targets: EarlyLearningTargets, weight: float) -> Tensor:

@@ -21,6 +21,7 @@ from elr_mri.errors import BadInput
 from elr_mri.learning.age import AgeEncoder
 from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.dropout import Dropout
+from elr_mri.learning.twins import Twins
 
 Norm = Literal["instance", "batch", "group", "none"]
 Age = Literal["sinusoid", "scalar", "none"]
@@ -116,7 +117,8 @@ def build(
     first_stride: int | None = None,
     depth: int | None = None,
     channels: int = 1,
-) -> VolumeNet:
+    n_networks: int = 1,
+) -> VolumeNet | Twins:
     """A network with fresh weights, drawn from torch's global generator.
 
     Parameters
@@ -137,6 +139,8 @@ def build(
         Number of blocks; None is the published one. Further ones are 3³ convolutions with padding 1.
     channels : int
         Channels of the input: 1 is the scan, 2 the scan and the log-Jacobian.
+    n_networks : int
+        More than 1 are twins: as many such networks, each with weights of its own.
     """
     if name != "resnet18" and name not in BLOCKS:
         raise BadInput(
@@ -151,6 +155,22 @@ def build(
             where=_named(name, first_pool, first_kernel, first_stride),
             fix="Take a larger crop, a finer grid or a smaller first stride.",
         )
+    members = [_one(name, table, side, n_classes, width, norm, age, first_pool, channels) for _ in range(n_networks)]
+    return members[0] if n_networks == 1 else Twins(members)
+
+
+def _one(
+    name: str,
+    table: tuple[Block, ...],
+    side: int,
+    n_classes: int,
+    width: int,
+    norm: Norm,
+    age: Age,
+    first_pool: bool,
+    channels: int,
+) -> VolumeNet:
+    """One network of a table of blocks whose last map has `side` voxels a side."""
     if name == "resnet18":
         n_features = 64 * width
         blocks, embed, classifier = (
@@ -170,6 +190,8 @@ def arguments(model: Model, *, crop: int, n_classes: int, channels: int) -> dict
     """What `build` takes for a model of a study, as it stands in a model folder."""
     own = ("width", "norm", "age", "first_pool", "first_kernel", "first_stride", "depth")
     chosen = {key: getattr(model, key) for key in own}
+    if model.elr and model.elr.n_networks > 1:
+        chosen["n_networks"] = model.elr.n_networks
     return {"name": model.network, "n_classes": n_classes, "crop": crop, "channels": channels, **chosen}
 
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from elr_mri.config import Model as ModelSettings
 from elr_mri.config import Train
 from elr_mri.errors import BadInput
+from elr_mri.learning.twins import Twins
 
 #: One-cycle: the first quarter of all steps rises from 1/25 of the peak, the rest falls to zero, both as half cosines.
 WARM_UP, START = 0.25, 1 / 25
@@ -42,6 +43,10 @@ def _freeze_scale_free(net: nn.Module, *, first_too: bool) -> None:
     of w, too, but for its epsilon, by which the reference trains it. A larger kernel, or the mixture of two channels, is learnt. Not
     asking saves a sixth of `wide`'s step on a CPU.
     """
+    if isinstance(net, Twins):
+        for member in net.members:
+            _freeze_scale_free(member, first_too=first_too)
+        return
     convolutions = [layer for layer in net.blocks if isinstance(layer, nn.Conv3d)]
     for layer in convolutions:
         layer.bias.requires_grad_(False)

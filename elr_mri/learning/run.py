@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from elr_mri import config
@@ -17,9 +17,10 @@ from elr_mri.learning.averaging import weight_average
 from elr_mri.learning.checkpoint import Model
 from elr_mri.learning.dataset import ScanSet
 from elr_mri.learning.distributed import Team
-from elr_mri.learning.elr import EarlyLearningTargets, regularized_loss
 from elr_mri.learning.feed import Feed
+from elr_mri.learning.objective import Objective
 from elr_mri.learning.progress import Tally
+from elr_mri.learning.trajectory import Trajectory
 from elr_mri.provenance import digest_json, versions
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
@@ -33,21 +34,20 @@ class Run:
     """What the loop works on: the model, its training state, and its training and validation scans.
 
     `forward` is the network as it is called in training: the same weights, perhaps compiled, perhaps with gradients
-    averaged over processes. `labels` (n_train,) int are the given classes on the device, `objective` the keyword arguments of
-    the loss beside logits, labels, rows and targets.
+    averaged over processes. `averaged` holds averaged weights that are kept; `trajectory` records what was said
+    of each training scan in each epoch.
     """
 
     model: Model
     forward: nn.Module
     averaged: AveragedModel | None
     optimizer: torch.optim.Optimizer
-    targets: EarlyLearningTargets
+    objective: Objective
     tally: Tally
+    trajectory: Trajectory
     train: ScanSet
     val: ScanSet
-    labels: Tensor
     feed: Feed
-    objective: dict[str, Any]
     clip_norm: float | None
     network: dict[str, Any]
     device: torch.device
@@ -62,8 +62,8 @@ class Run:
     @property
     def state(self) -> dict[str, Any]:
         """Everything that a step changes."""
-        parts = {"model": self.model, "targets": self.targets, "tally": self.tally, "optimizer": self.optimizer}
-        return parts | ({"averaged": self.averaged} if self.averaged else {})
+        names = ("model", "objective", "tally", "trajectory", "optimizer", "averaged")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def described(self) -> str:
         """What is trained, on how many scans, and where."""
@@ -73,10 +73,6 @@ class Run:
         )
         precision = str(self.dtype).removeprefix("torch.")
         return f"{weights:,} weights, {len(self.train)} training and {len(self.val)} validation scans, {self.device} in {precision}{many}"
-
-    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Mean loss of the training scans `rows` (batch,), from their logits (batch, n_classes)."""
-        return regularized_loss(logits, self.labels[rows], rows, self.targets, **self.objective)
 
     def step(self, rate: float) -> None:
         """One step of the optimizer, and of the average of the weights."""
@@ -103,18 +99,27 @@ def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team
     model.standardise.fit(parts["train"])
     model.to(on)
     model.network = team.whole(recipe.place(model.network, on))
-    elr, weights = chosen.elr, recipe.class_weights(parts["train"].labels, len(CLASSES), settings.class_weights)
+    elr, labels = chosen.elr, parts["train"].labels
+    if elr and elr.mixup and team.size > 1:
+        raise BadInput(
+            expected="one process, where scans of a batch are mixed",
+            got=f"mixup {elr.mixup} in {team.size} processes",
+            where=f"train.models.{slug}.elr",
+            fix="Leave out --processes, or set mixup to 0.",
+        )
+    weights = recipe.class_weights(labels, len(CLASSES), settings.class_weights)
+    loss = chosen.model_copy(update={"label_smoothing": settings.label_smoothing})
     optimizer = recipe.optimizer(model.network, settings, chosen)
     return Run(
         model=model,
         forward=recipe.compiled(team.wrap(model.network), settings, on),
         averaged=None if settings.ema is None else weight_average(model, settings.ema),
         optimizer=optimizer,
-        targets=EarlyLearningTargets(len(parts["train"]), len(CLASSES), elr.beta if elr else 0.0).to(on),
+        objective=Objective(labels, len(CLASSES), loss, model.network, class_weights=weights).to(on),
         tally=Tally().to(on),
+        trajectory=Trajectory(settings.epochs, len(labels), len(CLASSES)).to(on),
         train=parts["train"],
         val=parts["val"],
-        labels=parts["train"].labels.to(on),
         feed=Feed(
             parts["train"],
             model.standardise,
@@ -126,11 +131,6 @@ def prepare(scans: ScanSet, settings: config.Train, on: torch.device, team: Team
             device=on,
             resident=settings.resident,
         ),
-        objective={
-            "weight": elr.weight if elr else 0.0,
-            "class_weights": None if weights is None else weights.to(on),
-            "label_smoothing": settings.label_smoothing,
-        },
         clip_norm=settings.clip_norm,
         network=network,
         device=on,

@@ -34,6 +34,8 @@ from elr_mri.learning.progress import Progress
 from elr_mri.learning.resume import Begun, load_state, save_state
 from elr_mri.learning.run import Run, fingerprint, prepare
 from elr_mri.learning.slots import slot
+from elr_mri.learning.trajectory import write_trajectory
+from elr_mri.learning.twins import each
 from elr_mri.provenance import record
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
@@ -59,6 +61,7 @@ def train(
     slug: str,
     seed: int,
     out_dir: Path | str,
+    labels_path: Path | str | None = None,
     restart_if_changed: bool = False,
     synthetic: bool = False,
     progress: Callable[[str], None] = print,
@@ -76,14 +79,17 @@ def train(
     slug : str
         Key of the model in `settings.models`.
     out_dir : path
-        Receives model.safetensors, model.json, model.md (the card), history.tsv, events/ (for TensorBoard) and state/.
+        Receives model.safetensors, model.json, model.md (the card), history.tsv, targets.tsv (what the model came to think of each training
+        scan), trajectory.npy (what it said in every epoch), events/ (for TensorBoard) and state/.
+    labels_path : path or None
+        Diagnoses in place of the scan table's, for training and validation (`elr_mri.scans.labels.LABELS`).
     synthetic : bool
         Whether the scans are phantoms; `model.json` says so, and whatever is predicted with the model.
     progress : callable
         Receives the lines that tell how it goes.
     """
     settings, out_dir = settings.of(slug), Path(out_dir)
-    scans = read_scan_set(cache_dir, scans_path, splits_path)
+    scans = read_scan_set(cache_dir, scans_path, splits_path, labels_path)
     with team(settings.device) as here, slot(settings.device, here, tell=progress) as device:
         run = prepare(scans, settings, recipe.device(device), here, slug=slug, seed=seed)
         mark = fingerprint(run, settings, slug=slug, seed=seed)
@@ -94,6 +100,7 @@ def train(
         if here.leads:
             told.table(history)
             _take_best(run, out_dir / BEST)
+            write_trajectory(out_dir, run.train.table, run.trajectory.said[: len(history)], run.objective.estimates())
             _write(out_dir, run, history, settings, mark, synthetic=synthetic)
 
 
@@ -114,15 +121,18 @@ def _fit(
             rows = here.gather(batch.rows, batch.n_scans)
             torch.manual_seed(recipe.step_seed(seed, epoch, number))  # dropout
             divide_dropout(run.model.network, here.share(batch.n_scans), batch.n_scans)
+            mixtures = run.objective.mixtures(len(batch.rows), recipe.step_seed(seed, epoch, number))
             with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
-                logits = run.forward(batch.volumes, batch.ages).float()
-            everyone = here.gather(logits, batch.n_scans)
-            run.targets.update(rows, functional.softmax(everyone, dim=1))
-            loss = run.loss(logits, batch.rows)
+                logits = each(run.forward, batch.volumes, batch.ages, mixtures=mixtures)
+                seen = here.gather(run.objective.unmixed(logits, batch.volumes, batch.ages), batch.n_scans).float()
+            run.objective.observe(rows, seen)
+            loss = run.objective(logits, batch.rows, epoch * n_batches + number, mixtures)
             run.optimizer.zero_grad()
             (loss * (len(logits) * here.size / batch.n_scans)).backward()  # the processes' gradients are averaged
             run.step(rate)
-            run.tally.add(everyone, run.labels[rows], run.loss(everyone, rows))
+            run.objective.settle(rows, seen, run.model.network)
+            run.trajectory.add(epoch, rows, seen.mean(dim=1))
+            run.tally.add(seen.mean(dim=1), run.objective.labels[rows], here.mean(loss, len(logits), batch.n_scans))
             if number % LOOK_EVERY == 0:
                 _refuse_divergence(run, epoch, path)
             if time.perf_counter() - saved > 60 * settings.save_minutes and number + 1 < n_batches and here.leads:

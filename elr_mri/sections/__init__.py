@@ -15,11 +15,14 @@ from elr_mri import variants
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import Baseline, Evaluate, Report
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
-from elr_mri.sections.learning import Ablations, Augment, Elr, Explain, Model, Predict, Train, Variant
+from elr_mri.sections.lab import METHODS, Fit, Noise
+from elr_mri.sections.learning import Ablations, Augment, Explain, Model, Predict, Train, Variant
+from elr_mri.sections.loss import Elr, Gce, Loss, Sop
 from elr_mri.sections.scans import Anatomy, Cohort, Demographics, Ingest, Phantom, Published, Split
 
 __all__ = [
     "GIVEN",
+    "METHODS",
     "RECIPES",
     "Ablations",
     "Anatomy",
@@ -33,9 +36,13 @@ __all__ = [
     "Elr",
     "Evaluate",
     "Explain",
+    "Fit",
+    "Gce",
     "Ingest",
+    "Loss",
     "Measure",
     "Model",
+    "Noise",
     "Pack",
     "Phantom",
     "Predict",
@@ -44,6 +51,7 @@ __all__ = [
     "Report",
     "Review",
     "Section",
+    "Sop",
     "Split",
     "Study",
     "Train",

@@ -8,15 +8,9 @@ from pydantic import Field, model_validator
 
 from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
+from elr_mri.sections.loss import Loss
 
 Network = Literal["wide", "wide-paper", "resnet18", "alexnet"]
-
-
-class Elr(Section):
-    """Early-learning regularization: weight λ and momentum β (Liu et al., NeurIPS 2020)."""
-
-    weight: Annotated[float, Field(ge=0)] = 3.0
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.7
 
 
 class Augment(Section):
@@ -36,11 +30,15 @@ class Augment(Section):
     bias_field: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
-class Model(Section):
-    """One trained model: a network and what is varied between the models of a study.
+#: What a model may have of its own of the recipe that all share.
+OWN = {"epochs", "batch_size", "learning_rate", "label_smoothing", "patience"}
 
-    `first_kernel`, `first_stride` (voxels) and `depth` (blocks) are the published ones where null. `epochs`, `batch_size` and
-    `learning_rate` go before those of `train`, for a network that needs its own.
+
+class Model(Loss):
+    """One trained model: a network, its loss and what else is varied between the models of a study.
+
+    `first_kernel`, `first_stride` (voxels) and `depth` (blocks) are the published ones where null. `epochs`, `batch_size`,
+    `learning_rate`, `label_smoothing` and `patience` go before those of `train`, for a network that needs its own.
     """
 
     network: Network
@@ -51,7 +49,6 @@ class Model(Section):
     first_kernel: Annotated[int, Field(ge=1)] | None = None
     first_stride: Annotated[int, Field(ge=1)] | None = None
     depth: Annotated[int, Field(ge=1)] | None = None
-    elr: Elr | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Positive | None = None
@@ -138,7 +135,7 @@ class Train(Section):
         return TRAINING[recipe] | given if isinstance(recipe, str) and recipe in TRAINING else given
 
     def of(self, slug: str) -> Train:
-        """The recipe of one model: its own epochs, batch size and learning rate where it has them."""
+        """The recipe of one model: its own epochs, batch size and so on where it has them."""
         if slug not in self.models:
             raise BadInput(
                 expected=f"a model among {', '.join(self.models) or '(none)'}",
@@ -146,7 +143,7 @@ class Train(Section):
                 where="train.models",
                 fix="Choose one.",
             )
-        own = self.models[slug].model_dump(include={"epochs", "batch_size", "learning_rate"}, exclude_none=True)
+        own = self.models[slug].model_dump(include=OWN, exclude_none=True)
         return self.model_copy(update=own)
 
 

@@ -55,8 +55,10 @@ def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tm
         return
     np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-5)
     states = [load_file(tmp_path / n / "state" / "resume.safetensors") for n in ("one", "two")]
-    torch.testing.assert_close(states[1]["targets.targets"], states[0]["targets.targets"], atol=1e-5, rtol=0)
-    assert states[0]["targets.targets"].sum(dim=1).min() > 0.9
+    torch.testing.assert_close(
+        states[1]["objective.targets.0.targets"], states[0]["objective.targets.0.targets"], atol=1e-5, rtol=0
+    )
+    assert states[0]["objective.targets.0.targets"].sum(dim=1).min() > 0.9
 
 
 def test_four_processes_of_three_validation_scans(study: Study, settings: Train, tmp_path: Path) -> None:

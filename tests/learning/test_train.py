@@ -157,7 +157,7 @@ def test_history_has_the_contract_columns_and_elr_targets_are_saved(trained: Pat
         "seconds",
     ]
     assert history["epoch"].tolist() == [1, 2, 3, 4]
-    targets = load_file(trained / "state" / "resume.safetensors")["targets.targets"]
+    targets = load_file(trained / "state" / "resume.safetensors")["objective.targets.0.targets"]
     torch.testing.assert_close(targets.sum(dim=1), torch.full((9,), 1 - 0.7**4))
 
 

@@ -1,0 +1,58 @@
+"""Room `lab`: the noisy-label experiments, from the linear model to real scans."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from elr_mri.sections.base import Positive, Section, Share
+from elr_mri.sections.loss import Elr, Gce, Loss, Sop
+
+Count = Annotated[int, Field(ge=1)]
+
+#: The ways to learn from wrong labels that the lab compares, by name; `lab.methods` adds to them or replaces them.
+METHODS: dict[str, Loss] = {
+    "ce": Loss(),
+    "elr": Loss(elr=Elr()),
+    "elr-weights": Loss(elr=Elr(targets="weights")),
+    "elr-networks": Loss(elr=Elr(targets="networks")),
+    "elr-plus": Loss(elr=Elr(targets="both", mixup=1.0)),
+    "sop": Loss(sop=Sop()),
+    "gce": Loss(gce=Gce()),
+    "smoothing": Loss(label_smoothing=0.1),
+    "early-stopping": Loss(patience=5),
+}
+
+
+class Noise(Section):
+    """Which labels are made wrong.
+
+    `kind`: `symmetric` draws uniformly over all classes for a share of the examples, the true class among them, so that fewer are really wrong;
+    `others` draws over the other classes; `asymmetric` follows `map`; `adjacent` goes to a neighbour in the order of the classes (CN, MCI, AD);
+    `instance` flips to the class that a reference model finds likeliest after the true one, hard cases more often. `share` is the share of examples
+    drawn, `per` what is drawn: each scan, or each subject with all visits. `splits` have wrong labels; test and external never do.
+    """
+
+    kind: Literal["symmetric", "others", "asymmetric", "adjacent", "instance"] = "adjacent"
+    share: Share = 0.4
+    map: dict[int, int] = Field(default={})
+    per: Literal["scan", "subject"] = "scan"
+    splits: tuple[Literal["train", "val"], ...] = ("train", "val")
+    seed: int = 0
+
+
+class Fit(Section):
+    """How a network is trained on examples that lie in memory: `steps` divides the step size by `1/gamma` at each of `milestones` (epochs)."""
+
+    epochs: Count = 60
+    batch_size: Count = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    milestones: tuple[Count, ...] = ()
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
