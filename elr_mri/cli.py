@@ -11,7 +11,7 @@ from importlib import import_module
 from elr_mri.commands import app
 from elr_mri.errors import BadInput
 
-for _zone in ("scans", "imaging", "learning", "findings", "rooms"):  # the order of --help
+for _zone in ("scans", "imaging", "learning", "findings", "lab", "rooms"):  # the order of --help
     import_module(f"elr_mri.commands.{_zone}")
 
 

@@ -11,7 +11,6 @@ ablations (docs/decisions/0011-ablations.md).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -19,57 +18,12 @@ from torch import Tensor, nn
 from elr_mri.config import Model
 from elr_mri.errors import BadInput
 from elr_mri.learning.age import AgeEncoder
+from elr_mri.learning.architectures import BLOCKS, Block, Norm, last_side, least_crop, varied
 from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.dropout import Dropout
 from elr_mri.learning.twins import Twins
 
-Norm = Literal["instance", "batch", "group", "none"]
 Age = Literal["sinusoid", "scalar", "none"]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Convolution, normalisation, ReLU and, where `pool` is its kernel, a max-pool of stride 2.
-
-    `channels` counts output channels per unit of width; all else is in voxels.
-    """
-
-    channels: int
-    kernel: int
-    padding: int = 0
-    dilation: int = 1
-    stride: int = 1
-    pool: int | None = None
-
-    def convolved(self, size: int) -> int:
-        """Side of the map after the convolution, in voxels."""
-        return (size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
-
-    def pooled(self, size: int) -> int:
-        """Side of the map after the pool, in voxels."""
-        return size if self.pool is None else (size - self.pool) // 2 + 1
-
-
-WIDE = (
-    Block(4, kernel=1, pool=3),
-    Block(32, kernel=3, dilation=2, pool=3),
-    Block(64, kernel=5, padding=2, dilation=2, pool=5),
-    Block(64, kernel=3, padding=1, dilation=2),
-)
-WIDE_PAPER = (*WIDE[:2], replace(WIDE[2], pool=3), replace(WIDE[3], pool=5))
-ALEXNET = (
-    Block(8, kernel=11, padding=2, stride=4, pool=3),
-    Block(24, kernel=5, padding=2, pool=3),
-    Block(48, kernel=3, padding=1),
-    Block(32, kernel=3, padding=1),
-    Block(32, kernel=3, padding=1, pool=3),
-)
-BLOCKS = {"wide": WIDE, "wide-paper": WIDE_PAPER, "alexnet": ALEXNET}
-
-#: How MONAI's ResNet-18 shrinks a map: its first convolution and the first of each later stage; only sizes are read.
-RESNET18_SIZES = (Block(8, 7, padding=3, stride=2), *(Block(c, 3, padding=1, stride=2) for c in (16, 32, 64)))
-#: The largest crop that `smallest_crop` looks at, in voxels: twice a head at 1 mm.
-LARGEST = 512
 
 
 class VolumeNet(nn.Module):
@@ -146,11 +100,11 @@ def build(
         raise BadInput(
             expected=f"one of {', '.join([*BLOCKS, 'resnet18'])}", got=repr(name), where="network", fix="Choose one."
         )
-    table = _table(name, first_pool, first_kernel, first_stride, depth)
-    side = _final_side(table, crop, norm)
+    table = varied(name, first_pool, first_kernel, first_stride, depth)
+    side = last_side(table, crop, norm)
     if side is None:
         raise BadInput(
-            expected=f"a crop of at least {_smallest_crop(table, norm)} voxels",
+            expected=f"a crop of at least {least_crop(table, norm)} voxels",
             got=f"{crop}",
             where=_named(name, first_pool, first_kernel, first_stride),
             fix="Take a larger crop, a finer grid or a smaller first stride.",
@@ -205,7 +159,7 @@ def final_side(
     first_stride: int | None = None,
 ) -> int | None:
     """Side of the last map for a cubic crop, in voxels; None where a map vanishes on the way. No depth changes it."""
-    return _final_side(_table(name, first_pool, first_kernel, first_stride, None), crop, norm)
+    return last_side(varied(name, first_pool, first_kernel, first_stride, None), crop, norm)
 
 
 def smallest_crop(
@@ -217,72 +171,13 @@ def smallest_crop(
     first_stride: int | None = None,
 ) -> int:
     """The smallest cubic crop that a network can take, in voxels."""
-    return _smallest_crop(_table(name, first_pool, first_kernel, first_stride, None), norm)
-
-
-def _final_side(table: tuple[Block, ...], crop: int, norm: Norm) -> int | None:
-    """Side of the last map of these blocks, in voxels; None where a map vanishes.
-
-    Instance norm needs two voxels a side: a single one minus its own mean is zero, whatever the scan.
-    """
-    least, size = 2 if norm == "instance" else 1, crop
-    for block in table:
-        size = block.convolved(size)
-        if size < least:
-            return None
-        size = block.pooled(size)
-        if size < 1:
-            return None
-    return size
-
-
-def _smallest_crop(table: tuple[Block, ...], norm: Norm) -> int:
-    """The smallest crop for these blocks, in voxels."""
-    for crop in range(1, LARGEST + 1):
-        if _final_side(table, crop, norm) is not None:
-            return crop
-    raise BadInput(
-        expected=f"a first convolution that leaves something of {LARGEST} voxels",
-        got=f"kernel {table[0].kernel}, stride {table[0].stride}",
-        where="the network",
-        fix="Lower first_kernel or first_stride.",
-    )
-
-
-def _table(
-    name: str, first_pool: bool, first_kernel: int | None, first_stride: int | None, depth: int | None
-) -> tuple[Block, ...]:
-    """The blocks of a network as varied: another first convolution, no first pool, further blocks.
-
-    The first padding grows with the kernel, so that the map keeps its size and the kernel alone is compared. Further blocks
-    stand before the last one and have the channels of the one before them: the head stays as it is.
-    """
-    blocks = RESNET18_SIZES if name == "resnet18" else BLOCKS[name]
-    if depth is not None and (name == "resnet18" or depth < len(blocks)):
-        raise BadInput(
-            expected="no depth: ResNet-18 has its own" if name == "resnet18" else f"a depth of {len(blocks)} or more",
-            got=f"depth {depth}",
-            where=name,
-            fix="Leave it out (null), or deepen another network.",
-        )
-    first, *others = blocks
-    kernel = first.kernel if first_kernel is None else first_kernel
-    padding = max(0, first.padding + (kernel - first.kernel) // 2)
-    if name == "resnet18":
-        padding = kernel // 2  # MONAI's own choice
-    first = replace(
-        first, kernel=kernel, padding=padding, stride=first.stride if first_stride is None else first_stride
-    )
-    if name == "resnet18":
-        return (first, *((Block(8, 3, padding=1, stride=2),) if first_pool else ()), *others)
-    further = [Block(others[-2].channels, kernel=3, padding=1)] * ((depth or len(blocks)) - len(blocks))
-    return (first if first_pool else replace(first, pool=None), *others[:-1], *further, others[-1])
+    return least_crop(varied(name, first_pool, first_kernel, first_stride, None), norm)
 
 
 def _named(name: str, first_pool: bool, first_kernel: int | None, first_stride: int | None) -> str:
     """A network with what of it decides the crop, for messages."""
-    varied = {"first_kernel": first_kernel, "first_stride": first_stride}
-    told = "".join(f", {key}: {value}" for key, value in varied.items() if value is not None)
+    given = {"first_kernel": first_kernel, "first_stride": first_stride}
+    told = "".join(f", {key}: {value}" for key, value in given.items() if value is not None)
     return f"{name} (first_pool: {first_pool}{told})"
 
 

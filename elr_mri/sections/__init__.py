@@ -15,7 +15,7 @@ from elr_mri import variants
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import Baseline, Evaluate, Report
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
-from elr_mri.sections.lab import METHODS, Fit, Noise
+from elr_mri.sections.lab import METHODS, Fit, Images, Lab, Linear, Noise, Tables
 from elr_mri.sections.learning import Ablations, Augment, Explain, Model, Predict, Train, Variant
 from elr_mri.sections.loss import Elr, Gce, Loss, Sop
 from elr_mri.sections.scans import Anatomy, Cohort, Demographics, Ingest, Phantom, Published, Split
@@ -38,7 +38,10 @@ __all__ = [
     "Explain",
     "Fit",
     "Gce",
+    "Images",
     "Ingest",
+    "Lab",
+    "Linear",
     "Loss",
     "Measure",
     "Model",
@@ -54,6 +57,7 @@ __all__ = [
     "Sop",
     "Split",
     "Study",
+    "Tables",
     "Train",
     "Variant",
 ]
@@ -85,6 +89,7 @@ class Study(Section):
     ablations: Ablations = Ablations()
     predict: Predict = Predict()
     explain: Explain = Explain()
+    lab: Lab = Lab()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
 

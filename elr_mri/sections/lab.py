@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
 from elr_mri.sections.loss import Elr, Gce, Loss, Sop
 
@@ -56,3 +57,46 @@ class Fit(Section):
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
+
+
+class Linear(Section):
+    """The two-class linear model x = ±v + noise."""
+
+    seed: int = 0
+
+
+class Images(Section):
+    """Natural images: where they lie, the network, the noise and the methods compared; scikit-learn's digits where no path is given."""
+
+    path: str | None = None
+    methods: tuple[str, ...] = ("ce", "elr", "elr-plus")
+    seeds: tuple[int, ...] = (0,)
+
+
+class Tables(Section):
+    """Tables of ROI volumes: the noise and the methods compared."""
+
+    methods: tuple[str, ...] = ("ce", "elr", "sop")
+    seeds: tuple[int, ...] = tuple(range(10))
+
+
+class Lab(Section):
+    """The noisy-label experiments; `methods` adds to the named ones, or replaces them."""
+
+    methods: dict[str, Loss] = Field(default={})
+    noise: Noise = Noise()
+    linear: Linear = Linear()
+    images: Images = Images()
+    tables: Tables = Tables()
+
+    def method(self, name: str) -> Loss:
+        """A method by its name."""
+        known = METHODS | self.methods
+        if name not in known:
+            raise BadInput(
+                expected=f"a method among {', '.join(known)}",
+                got=repr(name),
+                where="lab",
+                fix="Choose one, or define it in lab.methods.",
+            )
+        return known[name]

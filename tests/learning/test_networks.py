@@ -7,8 +7,9 @@ from elr_mri import variants
 from elr_mri.config import Model, Train
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
+from elr_mri.learning.architectures import BLOCKS
 from elr_mri.learning.blocks import Blocks, NormReluPool
-from elr_mri.learning.networks import BLOCKS, arguments, build, final_side, n_parameters, smallest_crop
+from elr_mri.learning.networks import arguments, build, final_side, n_parameters, smallest_crop
 
 NAMES = ("wide", "wide-paper", "alexnet", "resnet18")
 WIDTHS = (1, 2, 4, 8)

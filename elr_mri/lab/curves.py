@@ -1,0 +1,67 @@
+"""Does a network memorize? What it says of its training examples, epoch by epoch, clean and wrongly labelled ones apart.
+
+The talk's figures: Liu et al., NeurIPS 2020, figures 1 and 2 (shares), and figure 3 with lemma 2 (gradients).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from elr_mri.config import Loss
+from elr_mri.learning.elr import MARGIN
+
+
+def memorization(said: np.ndarray, true: np.ndarray, given: np.ndarray) -> pd.DataFrame:
+    """Shares of the training examples predicted as the true class, as the given wrong one, and as another one.
+
+    Parameters
+    ----------
+    said : (n_epochs, n_examples, n_classes) float, probabilities
+    true, given : (n_examples,) int
+
+    Returns
+    -------
+    DataFrame
+        epoch (from 1), group (clean or wrong), n, true, given, other; a clean example's given class is its true one and
+        counts as that, so `given` is 0 there.
+    """
+    guesses, rows = said.argmax(axis=-1), []
+    for name, group in (("clean", true == given), ("wrong", true != given)):
+        for epoch, guess in enumerate(guesses[:, group], 1):
+            right = float((guess == true[group]).mean()) if group.any() else np.nan
+            fooled = float(((guess == given[group]) & (given != true)[group]).mean()) if group.any() else np.nan
+            rows.append((epoch, name, int(group.sum()), right, fooled, 1 - right - fooled))
+    return pd.DataFrame(rows, columns=["epoch", "group", "n", "true", "given", "other"])
+
+
+def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss) -> pd.DataFrame:
+    """Mean length of the loss's gradient with respect to the logits, for clean and for wrongly labelled examples.
+
+    For cross-entropy p − y; with ELR λ p_c / (1 − ⟨p,t⟩) Σ_k (t_k − t_c) p_k beside it (lemma 2), where the targets follow from what was said.
+
+    Returns
+    -------
+    DataFrame
+        epoch (from 1), group (clean or wrong), gradient; and of ELR the part of cross-entropy alone (`entropy`) and of the
+        regularizer alone (`regularizer`).
+    """
+    if loss.sop or loss.gce or (loss.elr and loss.elr.mixup):
+        raise ValueError("the gradient of cross-entropy and of ELR on unmixed examples only")
+    labels, targets, rows = np.eye(said.shape[-1])[given], np.zeros(said.shape[1:]), []
+    groups = {"clean": true == given, "wrong": true != given}
+    for epoch, p in enumerate(said.astype(np.float64), 1):
+        entropy, regularizer = p - labels, np.zeros_like(p)
+        if loss.elr:
+            clamped = p.clip(MARGIN, 1 - MARGIN)
+            seen = clamped / clamped.sum(axis=1, keepdims=True)
+            targets = loss.elr.beta * targets + (1 - loss.elr.beta) * seen
+            agreement = (targets * clamped).sum(axis=1, keepdims=True)
+            regularizer = loss.elr.weight * p / (1 - agreement) * (agreement - targets)
+        for name, group in groups.items():
+            parts = [
+                np.linalg.norm(g[group], axis=1).mean() if group.any() else np.nan
+                for g in (entropy + regularizer, entropy, regularizer)
+            ]
+            rows.append((epoch, name, *parts))
+    return pd.DataFrame(rows, columns=["epoch", "group", "gradient", "entropy", "regularizer"])
