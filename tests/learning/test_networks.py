@@ -10,6 +10,7 @@ from elr_mri.learning import recipe
 from elr_mri.learning.architectures import BLOCKS
 from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.networks import arguments, build, final_side, n_parameters, smallest_crop
+from elr_mri.sections.learning import OWN
 
 NAMES = ("wide", "wide-paper", "alexnet", "resnet18")
 WIDTHS = (1, 2, 4, 8)
@@ -175,7 +176,7 @@ def test_every_key_of_a_model_that_shapes_its_network_is_passed_on() -> None:
         network="wide", width=2, norm="group", age="scalar", first_pool=False, first_kernel=3, first_stride=1, depth=5
     )
     told = arguments(varied, crop=48, n_classes=3, channels=2)
-    assert set(Model.model_fields) - set(told) - {"network"} == {"elr", "epochs", "batch_size", "learning_rate"}
+    assert set(Model.model_fields) - set(told) - {"network"} == OWN | {"elr", "sop", "gce"}
     with torch.device("meta"):
         net = build(**told)
     first = net.blocks[0]
