@@ -9,6 +9,7 @@ scans, imaging, learning, findings. A rule names files; `python -m elr_mri <step
     snakemake --cores 8                                          the built-in phantom study
     snakemake --cores 8 --use-conda --configfile config/adni_nacc.yaml    a real study
     snakemake --cores 8 ablations                                variants of one model, and their table in the report
+    snakemake --cores 8 lab                                       the noisy-label experiments, and their page in the report
 """
 
 # Snakemake would merge a given --configfile into the default one, and a real study would inherit the phantom's keys.
@@ -21,6 +22,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/scans.smk"
 include: "workflow/rules/imaging.smk"
 include: "workflow/rules/learning.smk"
+include: "workflow/rules/lab.smk"
 include: "workflow/rules/findings.smk"
 
 

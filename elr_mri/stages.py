@@ -21,6 +21,7 @@ VERSIONS = {
     "train": 5,
     "predict": 2,
     "explain": 3,
+    "lab": 1,
     "evaluate": 2,
     "report": 4,
 }

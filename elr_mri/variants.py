@@ -1,4 +1,4 @@
-"""The ablations of a study: each is the base model with a few keys changed.
+"""The ablations of a study, and its noisy-label experiment: each model is a base model with a few keys changed.
 
 The talk's are derived from the base where the config lists none: width, first kernel, stride in place of the first
 pool, depth, normalisation and age, each alone. Plain dicts and the standard library only: the workflow reads this while it
@@ -8,6 +8,19 @@ parses, where pydantic need not be installed; `sections` checks what comes out.
 from __future__ import annotations
 
 from typing import Any
+
+#: The ways to learn from labels of which some are wrong, by name, as keys of a model: what the lab compares. `lab.methods` adds to them.
+LOSSES: dict[str, dict[str, Any]] = {
+    "ce": {},
+    "elr": {"elr": {}},
+    "elr-weights": {"elr": {"targets": "weights"}},
+    "elr-networks": {"elr": {"targets": "networks"}},
+    "elr-plus": {"elr": {"targets": "both", "mixup": 1.0}},
+    "sop": {"sop": {}},
+    "gce": {"gce": {}},
+    "smoothing": {"label_smoothing": 0.1},
+    "early-stopping": {"patience": 5},
+}
 
 #: Published number of blocks of the networks that can be deepened.
 DEPTHS = {"wide": 4, "wide-paper": 4, "alexnet": 5}
@@ -63,3 +76,28 @@ def talks(base: dict[str, Any]) -> dict[str, dict[str, Any]]:
     norms = [n for n in NORMS if n != norm and not (network == "resnet18" and n == "none")]
     found |= {f"norm-{n}": {"norm": n} for n in norms}
     return found | {f"age-{a}": {"age": a} for a in AGES if a != age}
+
+
+def lab_base(models: dict[str, dict[str, Any]], mri: dict[str, Any]) -> str | None:
+    """The model that the noisy-label experiment trains: the named one, else `wide`, else the first."""
+    return mri.get("base") or ("wide" if "wide" in models else next(iter(models), None))
+
+
+def lab_models(models: dict[str, dict[str, Any]], lab: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every method of `lab.mri` as a whole model, by the method's name: the base's network, another loss.
+
+    Parameters
+    ----------
+    models : dict
+        `train.models` of a config.
+    lab : dict
+        Its section `lab`, may be empty.
+    """
+    mri, losses = lab.get("mri") or {}, LOSSES | (lab.get("methods") or {})
+    base = lab_base(models, mri)
+    if base is None:
+        return {}
+    own = ("elr", "sop", "gce", "label_smoothing", "patience")
+    network = {key: value for key, value in models[base].items() if key not in own}
+    network |= {key: mri[key] for key in ("epochs", "learning_rate") if mri.get(key) is not None}
+    return {name: {**network, **losses[name]} for name in mri.get("methods") or ("ce", "elr") if name in losses}

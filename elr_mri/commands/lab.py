@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from elr_mri import config
 from elr_mri.commands import app
+from elr_mri.options import DEFAULTS, Config, Output, Packed, Scans
 
 lab = typer.Typer(
     no_args_is_help=True, help="Do wrong labels mislead a network, and does early-learning regularization help?"
 )
 app.add_typer(lab, name="lab")
+
+
+@lab.command(
+    epilog="Example: `elr-mri lab mri --run results/lab/mri/elr/share-0.4/seed-0 --labels results/lab/mri/labels/share-0.4_seed-0.tsv --scans scans.tsv --output results/lab/mri`"
+)
+def mri(
+    run: Annotated[list[Path], typer.Option("--run", help="A model folder with its predictions; given for each run.")],
+    labels: Annotated[
+        list[Path], typer.Option(help="The labels that it was trained with; as often, in the same order.")
+    ],
+    scans: Scans,
+    output: Output,
+    truth: Annotated[Path | None, typer.Option(help="The true labels: the phantom's truth/visits.tsv.")] = None,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Compare ways to learn from wrong labels on a study's own scans: what is memorized, and what was gained."""
+    from elr_mri.lab.mri import mri as compare
+
+    compare(run, labels, scans, config.section(config.Lab, "lab", config_), truth_path=truth, out_dir=output)
+
+
+@lab.command(
+    epilog="Example: `elr-mri lab audit --run results/learning/wide-elr/seed-0 --scans scans.tsv --packed results/imaging/pack --output results/lab/audit`"
+)
+def audit(
+    run: Annotated[list[Path], typer.Option("--run", help="A model folder; given for several seeds of a model.")],
+    scans: Scans,
+    packed: Packed,
+    output: Output,
+    baseline: Annotated[Path | None, typer.Option(help="model.json of the volume baseline, for percentiles.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="The true labels, where known: the phantom's truth/visits.tsv.")
+    ] = None,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Rank the training scans by how strongly a model disagrees with their labels, as a page for clinical re-review."""
+    from elr_mri.lab.audit import audit as rank
+
+    settings = config.section(config.Lab, "lab", config_).audit
+    rank(run, scans, packed, settings, baseline_path=baseline, truth_path=truth, out_dir=output)

@@ -68,16 +68,9 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
     common, left_out = _common_scans(predictions)
     results, differences, confusions, curves = [], [], [], []
     for group in groups_of(common):
-        draws = draw_scores(
-            group.labels,
-            list(group.predictions.values()),
-            group.subjects,
-            draws=settings.draws,
-            seed=settings.seed,
-        )
-        points = np.array([[score(group.labels, p)[m] for m in METRICS] for p in group.predictions.values()])
-        results += _result_rows(group, points, draws, settings.level)
-        differences += _difference_rows(group, points, draws, settings.level)
+        found, paired = compare(group, settings)
+        results += found
+        differences += paired
         confusions += _confusion_rows(group)
         curves += _roc_rows(group) if group.split in UNSEEN else []
     tables = Path(out_dir) / "tables"
@@ -99,6 +92,17 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
         inputs={str(path): provenance.digest_file(path) for path in prediction_paths},
     )
     return out
+
+
+def compare(group: Group, settings: config.Evaluate) -> tuple[list[dict], list[dict]]:
+    """Every score of every model on a group of scans with its interval, and their paired differences: lines of `RESULTS` and of `DIFFERENCES`."""
+    predictions = list(group.predictions.values())
+    draws = draw_scores(group.labels, predictions, group.subjects, draws=settings.draws, seed=settings.seed)
+    points = np.array([[score(group.labels, p)[m] for m in METRICS] for p in predictions])
+    return (
+        list(_result_rows(group, points, draws, settings.level)),
+        list(_difference_rows(group, points, draws, settings.level)),
+    )
 
 
 def read_predictions(paths: list[Path]) -> pd.DataFrame:

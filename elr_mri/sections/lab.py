@@ -8,22 +8,13 @@ from pydantic import Field
 
 from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
-from elr_mri.sections.loss import Elr, Gce, Loss, Sop
+from elr_mri.sections.loss import Loss
+from elr_mri.variants import LOSSES
 
 Count = Annotated[int, Field(ge=1)]
 
 #: The ways to learn from wrong labels that the lab compares, by name; `lab.methods` adds to them or replaces them.
-METHODS: dict[str, Loss] = {
-    "ce": Loss(),
-    "elr": Loss(elr=Elr()),
-    "elr-weights": Loss(elr=Elr(targets="weights")),
-    "elr-networks": Loss(elr=Elr(targets="networks")),
-    "elr-plus": Loss(elr=Elr(targets="both", mixup=1.0)),
-    "sop": Loss(sop=Sop()),
-    "gce": Loss(gce=Gce()),
-    "smoothing": Loss(label_smoothing=0.1),
-    "early-stopping": Loss(patience=5),
-}
+METHODS: dict[str, Loss] = {name: Loss(**keys) for name, keys in LOSSES.items()}
 
 
 class Noise(Section):
@@ -80,6 +71,30 @@ class Tables(Section):
     seeds: tuple[int, ...] = tuple(range(10))
 
 
+class Mri(Section):
+    """A network of the study on its own scans, with wrong labels for training and validation; judged by the true ones, last epoch.
+
+    `base` is a model of the study (null: `wide`, else the first), whose loss each of `methods` replaces; `epochs` and `learning_rate` go before its own.
+    Each of `seeds` draws the wrong labels and the weights anew. The report shows the first seed at share `reported` (null: shows none of it);
+    `snakemake lab` makes all.
+    """
+
+    base: str | None = None
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr")
+    shares: tuple[Share, ...] = (0.0, 0.2, 0.4)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    reported: Share | None = 0.4
+    epochs: Count | None = None
+    learning_rate: Positive | None = None
+
+
+class LabelAudit(Section):
+    """The page of labels to look at again: `model` of the study (null: the first with ELR), and how many scans are shown."""
+
+    model: str | None = None
+    shown: Count = 40
+
+
 class Lab(Section):
     """The noisy-label experiments; `methods` adds to the named ones, or replaces them."""
 
@@ -88,6 +103,8 @@ class Lab(Section):
     linear: Linear = Linear()
     images: Images = Images()
     tables: Tables = Tables()
+    mri: Mri = Mri()
+    audit: LabelAudit = LabelAudit()
 
     def method(self, name: str) -> Loss:
         """A method by its name."""

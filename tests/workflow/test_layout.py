@@ -52,9 +52,12 @@ def test_the_workflow_files_stay_small():
 def test_one_word_per_stage():
     rules = {name for path in RULES for name in re.findall(r"^\s*(?:rule|checkpoint) (\w+):", path.read_text(), re.M)}
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert set(VERSIONS) == rules
+    for room in app.registered_groups:  # a room's step: rule `lab_mri` is command `lab mri` of stage `lab`
+        commands |= {f"{room.name}_{c.name or c.callback.__name__}" for c in room.typer_instance.registered_commands}
     assert rules <= commands
-    assert rules <= set(config.Study.model_fields)
+    stages = {"lab" if rule.startswith("lab_") else rule for rule in rules}
+    assert set(VERSIONS) == stages
+    assert stages <= set(config.Study.model_fields)
 
 
 def test_every_rule_names_an_environment_a_log_and_one_shell_line():
@@ -66,8 +69,11 @@ def test_every_rule_names_an_environment_a_log_and_one_shell_line():
 
 
 def test_every_step_has_help_with_an_example():
-    for command in app.registered_commands:
-        assert command.epilog and f"elr-mri {command.name or command.callback.__name__}" in command.epilog
+    groups = [("", app.registered_commands)]
+    groups += [(f"{room.name} ", room.typer_instance.registered_commands) for room in app.registered_groups]
+    for room, commands in groups:
+        for command in commands:
+            assert command.epilog and f"elr-mri {room}{command.name or command.callback.__name__}" in command.epilog
 
 
 def test_modules_fit_in_one_reading():

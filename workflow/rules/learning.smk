@@ -8,18 +8,25 @@ PACKED = {
 #: A study that trains on the CPU takes no GPU slot, so its models train side by side.
 GPU = 0 if config.get("train", {}).get("device") == "cpu" else 1
 MODEL = LEARNING / "{slug}" / "seed-{seed}"
+#: The files of a model folder, by the name that rules use.
+TRAINED = {
+    "weights": "model.safetensors",
+    "model": "model.json",
+    "history": "history.tsv",
+    "card": "model.md",
+    "targets": "targets.tsv",
+    "trajectory": "trajectory.npy",
+}
 
 
 rule train:
     input:
         **PACKED,
     output:
-        weights=MODEL / "model.safetensors",
-        model=MODEL / "model.json",
-        history=MODEL / "history.tsv",
-        card=MODEL / "model.md",
+        **{name: MODEL / file for name, file in TRAINED.items()},
     params:
         config=train_section,
+        labels="",
         folder=str(MODEL),
         synthetic="--synthetic" if config.get("phantom") else "",
         processes=lambda wildcards, resources: max(1, resources.gpu),  # more GPUs by the profile's set-resources
@@ -32,7 +39,7 @@ rule train:
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
         STEP + "train --packed \"$(dirname {input.packed:q})\" --scans {input.scans:q} --splits {input.splits:q}"
-        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart {params.synthetic} --processes {params.processes} --output {params.folder:q}" + LOGGED
+        " --model {wildcards.slug} --seed {wildcards.seed} --config {params.config:q} --restart {params.synthetic} {params.labels} --processes {params.processes} --output {params.folder:q}" + LOGGED
 
 
 rule predict:

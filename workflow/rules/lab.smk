@@ -1,0 +1,103 @@
+"""Room `lab`: do wrong labels mislead the networks? Trained on the study's own scans, with more and more of them."""
+
+LAB = RESULTS / "lab"
+LAB_SETTINGS = config.get("lab") or {}
+MRI = {"shares": [0.0, 0.2, 0.4], "seeds": [0, 1, 2], "reported": 0.4} | (LAB_SETTINGS.get("mri") or {})
+LAB_MODELS = lab_models(MODELS, LAB_SETTINGS)
+LAB_RUN = LAB / "mri" / "{slug}" / "share-{share}" / "seed-{seed}"
+LAB_LABELS = LAB / "mri" / "labels" / "share-{share}_seed-{seed}.tsv"
+TRUTH = RESULTS / "phantom" / "truth" / "visits.tsv" if config.get("phantom") else []
+
+
+wildcard_constraints:
+    share=r"[0-9.]+",
+
+
+def lab_runs(name, shares, seeds):
+    """A file of every run of the grid, share by share."""
+    return expand(LAB_RUN / name, slug=LAB_MODELS, share=shares, seed=seeds)
+
+
+def lab_labels(shares, seeds):
+    """The label table of every run, in the same order."""
+    return [path for _ in LAB_MODELS for path in expand(LAB_LABELS, share=shares, seed=seeds)]
+
+
+def lab_inputs(shares, seeds):
+    """What a table of the experiment is made from."""
+    return {
+        "models": lab_runs("model.json", shares, seeds),
+        "predictions": lab_runs("predictions.tsv", shares, seeds),
+        "labels": lab_labels(shares, seeds),
+        "scans": SCANS / "ingest" / "scans.tsv",
+        "truth": TRUTH,
+    }
+
+
+rule lab_noise:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        splits=SCANS / "split" / "splits.tsv",
+        truth=TRUTH,
+    output:
+        LAB_LABELS,
+    params:
+        config=lambda wildcards: json.dumps({"noise": {**(LAB_SETTINGS.get("noise") or {}), "share": float(wildcards.share), "seed": int(wildcards.seed)}}),
+        truth=lambda wildcards, input: f"--truth {shlex.quote(str(input.truth))}" if input.truth else "",
+        version=VERSIONS["lab"],
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "lab" / "noise_share-{share}_seed-{seed}.log",
+    shell:
+        STEP + "lab noise --scans {input.scans:q} --splits {input.splits:q} {params.truth} --config {params.config:q} --output {output:q}" + LOGGED
+
+
+use rule train as lab_train with:
+    input:
+        **PACKED,
+        labels=LAB_LABELS,
+    output:
+        **{name: LAB_RUN / file for name, file in TRAINED.items()},
+    params:
+        config=lambda wildcards: json.dumps({**config["train"], "select": "last", "models": {wildcards.slug: LAB_MODELS[wildcards.slug]}}, sort_keys=True),
+        folder=str(LAB_RUN),
+        synthetic="--synthetic" if config.get("phantom") else "",
+        labels=lambda wildcards, input: f"--labels {shlex.quote(str(input.labels))}",
+        processes=lambda wildcards, resources: max(1, resources.gpu),
+        version=VERSIONS["train"],
+    log: RESULTS / "logs" / "lab" / "train_{slug}_share-{share}_seed-{seed}.log",
+
+
+use rule predict as lab_predict with:
+    input:
+        **PACKED,
+        weights=LAB_RUN / "model.safetensors",
+        model=LAB_RUN / "model.json",
+    output:
+        LAB_RUN / "predictions.tsv",
+    log: RESULTS / "logs" / "lab" / "predict_{slug}_share-{share}_seed-{seed}.log",
+
+
+rule lab_mri:
+    input:
+        **lab_inputs(MRI["shares"], MRI["seeds"]),
+    output:
+        results=LAB / "mri" / "results.tsv",
+        findings=LAB / "mri" / "findings.json",
+    params:
+        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        pairs=lambda wildcards, input: shlex.join(part for model, labels in zip(input.models, input.labels) for part in ("--run", str(Path(model).parent), "--labels", str(labels))),
+        truth=lambda wildcards, input: f"--truth {shlex.quote(str(input.truth))}" if input.truth else "",
+        version=VERSIONS["lab"],
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "lab" / "mri.log",
+    shell:
+        STEP + "lab mri {params.pairs} --scans {input.scans:q} {params.truth} --config {params.config:q} --output \"$(dirname {output.results:q})\"" + LOGGED
+
+
+use rule lab_mri as lab_mri_reported with:
+    input:
+        **lab_inputs([MRI["reported"]], MRI["seeds"][:1]),
+    output:
+        results=LAB / "mri" / "reported" / "results.tsv",
+        findings=LAB / "mri" / "reported" / "findings.json",
+    log: RESULTS / "logs" / "lab" / "mri_reported.log",
