@@ -35,6 +35,12 @@ rule all:
         RESULTS / "report.html",
 
 
+rule lab:
+    input:
+        rules.all.input,
+        rules.lab_mri.output if LAB_MODELS else [],
+
+
 rule ablations:
     input:
         rules.all.input,

@@ -23,7 +23,7 @@ VERSIONS = {
     "explain": 3,
     "lab": 1,
     "evaluate": 2,
-    "report": 4,
+    "report": 5,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

@@ -67,6 +67,8 @@ def report(
         list[Path] | None, typer.Option(help="A model folder of the base or an ablation; may be repeated.")
     ] = None,
     reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
+    lab: Annotated[Path | None, typer.Option(help="The folder that `lab mri` wrote.")] = None,
+    audited: Annotated[Path | None, typer.Option(help="The folder that `lab audit` wrote.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -90,4 +92,6 @@ def report(
         ablation_tables_dir=ablations,
         ablated_dirs=ablated or [],
         review_path=reviewed,
+        lab_dir=lab,
+        audit_dir=audited,
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, page, published, style, words
+from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -51,6 +51,8 @@ def report(
     ablation_tables_dir: Path | None = None,
     ablated_dirs: Sequence[Path] = (),
     review_path: Path | None = None,
+    lab_dir: Path | None = None,
+    audit_dir: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -76,6 +78,8 @@ def report(
         no such section.
     review_path : path
         The page of `review`, which this page links to.
+    lab_dir, audit_dir : paths
+        The folders of `lab mri` and `lab audit`.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -84,7 +88,8 @@ def report(
     notes = _read(NOTES, notes_path)
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
-    pictures = figures.Pictures(Path(figures_dir), {})
+    misled = mislead.read(lab_dir, audit_dir, page_path.parent)
+    pictures = figures.Pictures(Path(figures_dir), {} if misled is None else misled["stems"])
     with style.drawing():
         figures.draw_scores(
             pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
@@ -132,6 +137,7 @@ def report(
         "ablation_caution": words.caution(
             results["level"].iloc[0], sum(len(group["methods"]) - 1 for group in varied_groups)
         ),
+        "misled": misled,
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),

@@ -107,3 +107,30 @@ def _note_if_empty(axes: Axes, n: int) -> None:
     """Say in a panel that it stands for no example."""
     if not n:
         axes.text(0.5, 0.5, "no such example", transform=axes.transAxes, ha="center", color=style.QUIET)
+
+
+def scores_figure(results: pd.DataFrame, metric: str) -> Figure:
+    """A score on unseen scans with its interval, by share of wrong labels and method; make it inside `style.drawing()`.
+
+    Parameters
+    ----------
+    results : DataFrame
+        share, model, cohort, split, metric, value, low, high (shares of 1).
+    """
+    own = results[results["metric"] == metric]
+    groups, models = list(own.groupby(["cohort", "split"], sort=False)), list(dict.fromkeys(own["model"]))
+    drawn = style.figure(1.2 + 3.1 * len(groups), 2.9)
+    panels = drawn.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, ((cohort, split), rows) in zip(panels, groups, strict=True):
+        for place, model in enumerate(models):
+            line = rows[rows["model"] == model]
+            across = 100 * line["share"] + 0.8 * (place - (len(models) - 1) / 2)  # side by side
+            spans = 100 * np.stack([line["value"] - line["low"], line["high"] - line["value"]])
+            look = style.model_style(models, model)
+            axes.errorbar(across, 100 * line["value"], yerr=spans.clip(0), capsize=2, label=model, **look)
+        axes.axhline(100 / 3, color=style.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_title(style.group_title(cohort, split))
+        axes.set_xlabel("wrong labels drawn, percent")
+    panels[0].set_ylabel(f"{metric.replace('_', ' ')}, percent")
+    _legend(drawn, panels[0])
+    return drawn

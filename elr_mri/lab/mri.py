@@ -206,7 +206,7 @@ def _draw(curves: dict[str, pd.DataFrame], results: pd.DataFrame, settings: conf
         if table.empty:
             continue
         own = table[(table["share"] == share) & (table["seed"] == table["seed"].iloc[0])]
-        shown = dict(own.groupby("method", sort=False))
+        shown = dict(iter(own.groupby("method", sort=False)))
         with style.drawing():
             style.save(figure(shown), out_dir / "figures" / kind)
     with style.drawing():

@@ -21,6 +21,14 @@ def if_ablated(files):
     return names
 
 
+def lab_made(wildcards):
+    """What the report tells of the noisy-label experiment: the whole grid where it is asked for or was made, else the part that `lab.mri.reported` names."""
+    whole = LAB / "mri" / "findings.json"
+    if "lab" in workflow.dag_settings.targets or whole.exists():
+        return whole
+    return [] if MRI["reported"] is None else LAB / "mri" / "reported" / "findings.json"
+
+
 rule baseline:
     input:
         rois=IMAGING / "pack" / "roi_volumes.tsv",
@@ -83,6 +91,8 @@ rule report:
         reviewed=IMAGING / "review" / "review.html",
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
+        lab=lab_made,
+        audited=LAB / "audit" / "audit.json" if AUDITED else [],
         ablations=if_ablated(ABLATION_SCORES),
         ablated=if_ablated(expand(LEARNING / "{slug}" / "seed-{seed}" / "model.json", slug=ABLATED, seed=SEEDS[:1])),
     output:
@@ -96,6 +106,7 @@ rule report:
         models=lambda wildcards, input: [f"--model {shlex.quote(str(Path(name).parent))}" for name in input.histories],
         explained=lambda wildcards, input: f"--explained {shlex.quote(str(Path(input.explained).parent))}" if input.explained else "",
         ablations=lambda wildcards, input: shlex.join(["--ablations", str(Path(input.ablations).parent), *(part for name in input.ablated for part in ("--ablated", str(Path(name).parent)))]) if input.ablations else "",
+        lab=lambda wildcards, input: shlex.join(part for option, name in (("--lab", input.lab), ("--audited", input.audited)) if name for part in (option, str(Path(str(name)).parent))),
         registered=IMAGING / "register",
         study=json.dumps(config, sort_keys=True),
         version=VERSIONS["report"],
@@ -104,5 +115,5 @@ rule report:
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
         " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
-        " {params.models} {params.explained} {params.ablations} --study {params.study:q} --config {params.config:q}"
+        " {params.models} {params.explained} {params.ablations} {params.lab} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED

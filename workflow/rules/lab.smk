@@ -2,10 +2,12 @@
 
 LAB = RESULTS / "lab"
 LAB_SETTINGS = config.get("lab") or {}
-MRI = {"shares": [0.0, 0.2, 0.4], "seeds": [0, 1, 2], "reported": 0.4} | (LAB_SETTINGS.get("mri") or {})
+MRI = {"shares": [0.0, 0.2, 0.4], "seeds": [0, 1, 2], "reported": None} | (LAB_SETTINGS.get("mri") or {})
 LAB_MODELS = lab_models(MODELS, LAB_SETTINGS)
 LAB_RUN = LAB / "mri" / "{slug}" / "share-{share}" / "seed-{seed}"
 LAB_LABELS = LAB / "mri" / "labels" / "share-{share}_seed-{seed}.tsv"
+#: The model whose targets are read for doubtful labels: the one named, else the first with early-learning regularization.
+AUDITED = (LAB_SETTINGS.get("audit") or {}).get("model") or next((slug for slug, model in MODELS.items() if model.get("elr")), [])
 TRUTH = RESULTS / "phantom" / "truth" / "visits.tsv" if config.get("phantom") else []
 
 
@@ -96,8 +98,32 @@ rule lab_mri:
 
 use rule lab_mri as lab_mri_reported with:
     input:
-        **lab_inputs([MRI["reported"]], MRI["seeds"][:1]),
+        **lab_inputs([MRI["reported"]] if MRI["reported"] is not None else [], MRI["seeds"][:1]),
     output:
         results=LAB / "mri" / "reported" / "results.tsv",
         findings=LAB / "mri" / "reported" / "findings.json",
     log: RESULTS / "logs" / "lab" / "mri_reported.log",
+
+
+rule lab_audit:
+    input:
+        targets=expand(LEARNING / "{slug}" / "seed-{seed}" / "targets.tsv", slug=AUDITED, seed=SEEDS),
+        trajectories=expand(LEARNING / "{slug}" / "seed-{seed}" / "trajectory.npy", slug=AUDITED, seed=SEEDS),
+        scans=SCANS / "ingest" / "scans.tsv",
+        packed=IMAGING / "pack" / "volumes.npy.json",
+        baseline=FINDINGS / "baseline" / "model.json",
+        truth=TRUTH,
+    output:
+        table=LAB / "audit" / "audit.tsv",
+        page=report(LAB / "audit" / "audit.html", caption="../report/audit.rst", category="Labels"),
+        facts=LAB / "audit" / "audit.json",
+    params:
+        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        runs=lambda wildcards, input: shlex.join(part for name in input.targets for part in ("--run", str(Path(name).parent))),
+        truth=lambda wildcards, input: f"--truth {shlex.quote(str(input.truth))}" if input.truth else "",
+        version=VERSIONS["lab"],
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "lab" / "audit.log",
+    shell:
+        STEP + "lab audit {params.runs} --scans {input.scans:q} --packed \"$(dirname {input.packed:q})\" --baseline {input.baseline:q} {params.truth}"
+        " --config {params.config:q} --output \"$(dirname {output.table:q})\"" + LOGGED

@@ -7,7 +7,8 @@ if config.get("phantom"):
 
     rule phantom:
         output:
-            RESULTS / "phantom" / "study.json",
+            study=RESULTS / "phantom" / "study.json",
+            truth=RESULTS / "phantom" / "truth" / "visits.tsv",
         params:
             config=section("phantom"),
             version=VERSIONS["phantom"],
@@ -15,7 +16,7 @@ if config.get("phantom"):
         conda: "../../envs/imaging.yaml"
         log: RESULTS / "logs" / "phantom.log",
         shell:
-            STEP + "phantom --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
+            STEP + "phantom --config {params.config:q} --output \"$(dirname {output.study:q})\"" + LOGGED
 
 
 checkpoint ingest:
