@@ -1,0 +1,109 @@
+"""The talk's figures of memorization, one column for each method, drawn from the tables of `curves.py`.
+
+Liu et al., NeurIPS 2020, figure 1 (shares of the predictions) and figure 3 (gradients).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from elr_mri.findings import style
+
+BLUE, VERMILION = "#0072B2", "#D55E00"
+#: What an example may be predicted as: column, words, colour and dash.
+PREDICTED = (
+    ("true", "the true class", BLUE, "-"),
+    ("given", "the given wrong class (memorized)", VERMILION, (0, (4, 1.2))),
+    ("other", "another class", style.QUIET, (0, (1, 1.2))),
+)
+#: Examples with a right label and with a wrong one: group, words, colour and dash.
+GROUPS = (
+    ("clean", "right label", BLUE, "-"),
+    ("wrong", "wrong label", VERMILION, (0, (4, 1.2))),
+)
+
+
+def memorization_figure(curves: dict[str, pd.DataFrame]) -> Figure:
+    """What training examples with right and with wrong labels are predicted as, over training; make it inside `style.drawing()`.
+
+    Parameters
+    ----------
+    curves : dict of DataFrame
+        Of each method, by the name to be shown, the table of `curves.memorization`.
+    """
+    drawn, panels = _grid(list(curves), n_rows=2)
+    for (method, table), column in zip(curves.items(), panels.T, strict=True):
+        for axes, (group, *_) in zip(column, GROUPS, strict=True):
+            rows = table[table["group"] == group]
+            for kind, label, colour, dash in PREDICTED:
+                if (group, kind) != ("clean", "given"):  # a right label is the true class
+                    axes.plot(rows["epoch"], 100 * rows[kind], color=colour, linestyle=dash, label=label)
+            axes.set_ylim(-2, 102)
+            _note_if_empty(axes, int(rows["n"].max()))
+            if axes is column[0]:
+                axes.set_title(method)
+        column[-1].set_xlabel("epoch")
+    for axes, (_, words, _, _) in zip(panels[:, 0], GROUPS, strict=True):
+        axes.set_ylabel(f"{words}:\npercent predicted as")
+    _legend(drawn, panels[-1, 0])
+    return drawn
+
+
+def gradient_figure(gradients: dict[str, pd.DataFrame]) -> Figure:
+    """Mean size of the loss's gradient at examples with right and with wrong labels, over training; make it inside `style.drawing()`.
+
+    Thin lines: the part of cross-entropy alone, where the loss has another one.
+
+    Parameters
+    ----------
+    gradients : dict of DataFrame
+        Of each method, by the name to be shown, the table of `curves.gradients`.
+    """
+    drawn, panels = _grid(list(gradients), n_rows=1)
+    for (method, table), axes in zip(gradients.items(), panels[0], strict=True):
+        for group, words, colour, dash in GROUPS:
+            rows = table[table["group"] == group]
+            axes.plot(rows["epoch"], rows["gradient"], color=colour, linestyle=dash, label=words)
+            if (rows["regularizer"] > 0).any():
+                axes.plot(
+                    rows["epoch"],
+                    rows["entropy"],
+                    color=colour,
+                    linestyle=dash,
+                    linewidth=0.7,
+                    alpha=0.6,
+                    label=f"{words}, cross-entropy's part",
+                )
+        axes.set_title(method)
+        axes.set_xlabel("epoch")
+    panels[0, 0].set_ylim(bottom=0)
+    panels[0, 0].set_ylabel("mean size of the gradient\n(with respect to the logits)")
+    _legend(drawn, panels[0, -1], *panels[0])
+    return drawn
+
+
+def _grid(methods: Sequence[str], *, n_rows: int) -> tuple[Figure, np.ndarray]:
+    """A figure and its panels (n_rows, n_methods), which share their axes' ranges."""
+    drawn = style.figure(1.2 + 2.5 * len(methods), 0.6 + 2.1 * n_rows)
+    return drawn, drawn.subplots(n_rows, len(methods), sharex="col", sharey="row", squeeze=False)
+
+
+def _legend(drawn: Figure, *panels: Axes) -> None:
+    """One legend above all panels, of what is drawn in some of them."""
+    named = {}
+    for axes in panels:
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, line)
+    n_columns = max(1, int(drawn.get_figwidth() / 2.3))
+    drawn.legend(named.values(), named, loc="outside upper center", ncols=n_columns, handlelength=2.6)
+
+
+def _note_if_empty(axes: Axes, n: int) -> None:
+    """Say in a panel that it stands for no example."""
+    if not n:
+        axes.text(0.5, 0.5, "no such example", transform=axes.transAxes, ha="center", color=style.QUIET)
