@@ -56,19 +56,11 @@ def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss)
     """
     if not has_gradients(loss):
         raise ValueError("a gradient that does not follow from what was said; see has_gradients")
-    smoothing, n_classes = loss.label_smoothing or 0.0, said.shape[-1]
-    labels = (1 - smoothing) * np.eye(n_classes)[given] + smoothing / n_classes
     targets, rows = np.zeros(said.shape[1:]), []
     groups = {"clean": true == given, "wrong": true != given}
     for epoch, p in enumerate(said.astype(np.float64), 1):
-        entropy, regularizer = p - labels, np.zeros_like(p)
-        if loss.elr:
-            clamped = p.clip(MARGIN, 1 - MARGIN)
-            seen = clamped / clamped.sum(axis=1, keepdims=True)
-            targets = loss.elr.beta * targets + (1 - loss.elr.beta) * seen
-            agreement = (targets * clamped).sum(axis=1, keepdims=True)
-            steep = targets * (clamped == p)
-            regularizer = loss.elr.weight * p / (1 - agreement) * ((steep * p).sum(axis=1, keepdims=True) - steep)
+        targets = next_targets(targets, p, loss)
+        entropy, regularizer = logit_gradients(p, given, targets, loss)
         for name, group in groups.items():
             parts = [
                 np.linalg.norm(g[group], axis=1).mean() if group.any() else np.nan
@@ -76,3 +68,23 @@ def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss)
             ]
             rows.append((epoch, name, *parts))
     return pd.DataFrame(rows, columns=["epoch", "group", "gradient", "entropy", "regularizer"])
+
+
+def next_targets(targets: np.ndarray, p: np.ndarray, loss: Loss) -> np.ndarray:
+    """ELR's targets (n_examples, n_classes) after the probabilities p of an epoch; as they were without ELR."""
+    if not loss.elr:
+        return targets
+    clamped = p.clip(MARGIN, 1 - MARGIN)
+    return loss.elr.beta * targets + (1 - loss.elr.beta) * clamped / clamped.sum(axis=1, keepdims=True)
+
+
+def logit_gradients(p: np.ndarray, given: np.ndarray, targets: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of each example's cross-entropy and of its regularizer with respect to its logits, both (n_examples, n_classes), in closed form."""
+    smoothing, n_classes = loss.label_smoothing or 0.0, p.shape[1]
+    entropy = p - (1 - smoothing) * np.eye(n_classes)[given] - smoothing / n_classes
+    if not loss.elr:
+        return entropy, np.zeros_like(p)
+    clamped = p.clip(MARGIN, 1 - MARGIN)
+    agreement = (targets * clamped).sum(axis=1, keepdims=True)
+    steep = targets * (clamped == p)
+    return entropy, loss.elr.weight * p / (1 - agreement) * ((steep * p).sum(axis=1, keepdims=True) - steep)
