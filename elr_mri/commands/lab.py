@@ -50,4 +50,6 @@ def linear(output: Output, config_: Config = DEFAULTS) -> None:
     """The two-class linear model with wrong labels: early learning, memorization, and what ELR changes; in seconds."""
     from elr_mri.lab.linear import linear as run
 
-    run(config.section(config.Lab, "lab", config_).linear, out_dir=output)
+    settings = config.section(config.Lab, "lab", config_)
+    methods = {name: settings.method(name) for name in settings.linear.methods}
+    run(settings.linear, methods, out_dir=output)
