@@ -35,10 +35,18 @@ def memorization(said: np.ndarray, true: np.ndarray, given: np.ndarray) -> pd.Da
     return pd.DataFrame(rows, columns=["epoch", "group", "n", "true", "given", "other"])
 
 
+def has_gradients(loss: Loss) -> bool:
+    """Whether the gradient at each example follows from what its own network said of it: of cross-entropy, and of ELR with a steady λ
+    and targets from that network's outputs."""
+    own = loss.elr is None or (loss.elr.targets == "outputs" and not loss.elr.ramp_steps)
+    return own and not (loss.sop or loss.gce)
+
+
 def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss) -> pd.DataFrame:
     """Mean length of the loss's gradient with respect to the logits, for clean and for wrongly labelled examples.
 
-    For cross-entropy p − y; with ELR λ p_c / (1 − ⟨p,t⟩) Σ_k (t_k − t_c) p_k beside it (lemma 2), where the targets follow from what was said.
+    For cross-entropy p − y, with y smoothed where the loss smooths it; with ELR λ p_c / (1 − ⟨p,t⟩) Σ_k (t_k − t_c) p_k beside it (lemma 2), where
+    the targets follow from what was said. The loss clamps p, and a clamped p_k has no slope: it leaves the sum.
 
     Returns
     -------
@@ -46,18 +54,13 @@ def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss)
         epoch (from 1), group (clean or wrong), gradient; and of ELR the part of cross-entropy alone (`entropy`) and of the
         regularizer alone (`regularizer`).
     """
-    if loss.sop or loss.gce or (loss.elr and loss.elr.mixup):
-        raise ValueError("the gradient of cross-entropy and of ELR on unmixed examples only")
-    labels, targets, rows = np.eye(said.shape[-1])[given], np.zeros(said.shape[1:]), []
+    if not has_gradients(loss):
+        raise ValueError("a gradient that does not follow from what was said; see has_gradients")
+    targets, rows = np.zeros(said.shape[1:]), []
     groups = {"clean": true == given, "wrong": true != given}
     for epoch, p in enumerate(said.astype(np.float64), 1):
-        entropy, regularizer = p - labels, np.zeros_like(p)
-        if loss.elr:
-            clamped = p.clip(MARGIN, 1 - MARGIN)
-            seen = clamped / clamped.sum(axis=1, keepdims=True)
-            targets = loss.elr.beta * targets + (1 - loss.elr.beta) * seen
-            agreement = (targets * clamped).sum(axis=1, keepdims=True)
-            regularizer = loss.elr.weight * p / (1 - agreement) * (agreement - targets)
+        targets = next_targets(targets, p, loss)
+        entropy, regularizer = logit_gradients(p, given, targets, loss)
         for name, group in groups.items():
             parts = [
                 np.linalg.norm(g[group], axis=1).mean() if group.any() else np.nan
@@ -65,3 +68,23 @@ def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss)
             ]
             rows.append((epoch, name, *parts))
     return pd.DataFrame(rows, columns=["epoch", "group", "gradient", "entropy", "regularizer"])
+
+
+def next_targets(targets: np.ndarray, p: np.ndarray, loss: Loss) -> np.ndarray:
+    """ELR's targets (n_examples, n_classes) after the probabilities p of an epoch; as they were without ELR."""
+    if not loss.elr:
+        return targets
+    clamped = p.clip(MARGIN, 1 - MARGIN)
+    return loss.elr.beta * targets + (1 - loss.elr.beta) * clamped / clamped.sum(axis=1, keepdims=True)
+
+
+def logit_gradients(p: np.ndarray, given: np.ndarray, targets: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of each example's cross-entropy and of its regularizer with respect to its logits, both (n_examples, n_classes), in closed form."""
+    smoothing, n_classes = loss.label_smoothing or 0.0, p.shape[1]
+    entropy = p - (1 - smoothing) * np.eye(n_classes)[given] - smoothing / n_classes
+    if not loss.elr:
+        return entropy, np.zeros_like(p)
+    clamped = p.clip(MARGIN, 1 - MARGIN)
+    agreement = (targets * clamped).sum(axis=1, keepdims=True)
+    steep = targets * (clamped == p)
+    return entropy, loss.elr.weight * p / (1 - agreement) * ((steep * p).sum(axis=1, keepdims=True) - steep)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from elr_mri.findings import style
 
@@ -28,15 +29,17 @@ GROUPS = (
 )
 
 
-def memorization_figure(curves: dict[str, pd.DataFrame]) -> Figure:
+def memorization_figure(curves: dict[str, pd.DataFrame], *, iterations: bool = False) -> Figure:
     """What training examples with right and with wrong labels are predicted as, over training; make it inside `style.drawing()`.
 
     Parameters
     ----------
     curves : dict of DataFrame
         Of each method, by the name to be shown, the table of `curves.memorization`.
+    iterations : bool
+        The table's epochs are single iterations, so many that their axis is logarithmic.
     """
-    drawn, panels = _grid(list(curves), n_rows=2)
+    drawn, panels = grid(list(curves), n_rows=2)
     for (method, table), column in zip(curves.items(), panels.T, strict=True):
         for axes, (group, *_) in zip(column, GROUPS, strict=True):
             rows = table[table["group"] == group]
@@ -47,14 +50,14 @@ def memorization_figure(curves: dict[str, pd.DataFrame]) -> Figure:
             _note_if_empty(axes, int(rows["n"].max()))
             if axes is column[0]:
                 axes.set_title(method)
-        column[-1].set_xlabel("epoch")
+        time_axis(column[-1], iterations=iterations)
     for axes, (_, words, _, _) in zip(panels[:, 0], GROUPS, strict=True):
         axes.set_ylabel(f"{words}:\npercent predicted as")
-    _legend(drawn, panels[-1, 0])
+    legend(drawn, panels[-1, 0])
     return drawn
 
 
-def gradient_figure(gradients: dict[str, pd.DataFrame]) -> Figure:
+def gradient_figure(gradients: dict[str, pd.DataFrame], *, iterations: bool = False) -> Figure:
     """Mean size of the loss's gradient at examples with right and with wrong labels, over training; make it inside `style.drawing()`.
 
     Thin lines: the part of cross-entropy alone, where the loss has another one.
@@ -63,8 +66,10 @@ def gradient_figure(gradients: dict[str, pd.DataFrame]) -> Figure:
     ----------
     gradients : dict of DataFrame
         Of each method, by the name to be shown, the table of `curves.gradients`.
+    iterations : bool
+        As in `memorization_figure`.
     """
-    drawn, panels = _grid(list(gradients), n_rows=1)
+    drawn, panels = grid(list(gradients), n_rows=1)
     for (method, table), axes in zip(gradients.items(), panels[0], strict=True):
         for group, words, colour, dash in GROUPS:
             rows = table[table["group"] == group]
@@ -80,20 +85,29 @@ def gradient_figure(gradients: dict[str, pd.DataFrame]) -> Figure:
                     label=f"{words}, cross-entropy's part",
                 )
         axes.set_title(method)
-        axes.set_xlabel("epoch")
+        time_axis(axes, iterations=iterations)
     panels[0, 0].set_ylim(bottom=0)
     panels[0, 0].set_ylabel("mean size of the gradient\n(with respect to the logits)")
-    _legend(drawn, panels[0, -1], *panels[0])
+    legend(drawn, panels[0, -1], *panels[0])
     return drawn
 
 
-def _grid(methods: Sequence[str], *, n_rows: int) -> tuple[Figure, np.ndarray]:
-    """A figure and its panels (n_rows, n_methods), which share their axes' ranges."""
+def time_axis(axes: Axes, *, iterations: bool) -> None:
+    """The horizontal axis."""
+    axes.set_xlabel("iteration" if iterations else "epoch")
+    if iterations:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def grid(methods: Sequence[str], *, n_rows: int) -> tuple[Figure, np.ndarray]:
+    """A figure and its panels (n_rows, n_methods), which share their axes' ranges by column and by row."""
     drawn = style.figure(1.2 + 2.5 * len(methods), 0.6 + 2.1 * n_rows)
     return drawn, drawn.subplots(n_rows, len(methods), sharex="col", sharey="row", squeeze=False)
 
 
-def _legend(drawn: Figure, *panels: Axes) -> None:
+def legend(drawn: Figure, *panels: Axes) -> None:
     """One legend above all panels, of what is drawn in some of them."""
     named = {}
     for axes in panels:
@@ -132,5 +146,5 @@ def scores_figure(results: pd.DataFrame, metric: str) -> Figure:
         axes.set_title(style.group_title(cohort, split))
         axes.set_xlabel("wrong labels drawn, percent")
     panels[0].set_ylabel(f"{metric.replace('_', ' ')}, percent")
-    _legend(drawn, panels[0])
+    legend(drawn, panels[0])
     return drawn

@@ -18,9 +18,9 @@ from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings import style
 from elr_mri.findings.evaluate import UNSEEN, compare, groups_of
-from elr_mri.lab.curves import gradients, memorization
+from elr_mri.lab.curves import gradients, has_gradients, memorization
 from elr_mri.lab.figures import gradient_figure, memorization_figure, scores_figure
-from elr_mri.lab.truth import read_truth
+from elr_mri.lab.truth import true_diagnoses
 from elr_mri.learning.trajectory import read_trajectory
 from elr_mri.provenance import atomic, digest_file, read_json, record, sidecar, write_json
 from elr_mri.scans.labels import LABELS
@@ -103,7 +103,10 @@ def mri(
             fix="Name both as often.",
         )
     trials = [read_trial(*pair) for pair in zip(runs, label_paths, strict=True)]
-    truth = None if truth_path is None else read_truth(truth_path, read_scans(scans_path))
+    truth = None
+    if truth_path is not None:
+        scans = read_scans(scans_path)
+        truth = true_diagnoses(truth_path, scans).set_axis(scans["scan_id"])
     results, differences = scores(trials, truth)
     for name, table in (("results", results), ("differences", differences)):
         _write(table, out_dir / f"{name}.tsv")
@@ -142,8 +145,8 @@ def _curves(trials: Sequence[Trial], kind: str) -> pd.DataFrame:
     """The curves of all trials that have them."""
     parts = []
     for trial in trials:
-        if kind == "gradients" and (trial.loss.sop or trial.loss.gce or (trial.loss.elr and trial.loss.elr.mixup)):
-            continue  # known for cross-entropy and ELR on unmixed scans
+        if kind == "gradients" and not has_gradients(trial.loss):
+            continue
         place = {"method": trial.method, "share": trial.share, "seed": trial.seed}
         parts.append(trial.curve(kind).assign(**place))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

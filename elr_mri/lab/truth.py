@@ -1,4 +1,4 @@
-"""Who is right: the true label of every scan, where somebody knows it."""
+"""What the phantom study knows of its scans: their true diagnoses, where the scan table may hold wrong ones."""
 
 from __future__ import annotations
 
@@ -7,49 +7,41 @@ from pathlib import Path
 import pandas as pd
 
 from elr_mri.errors import BadInput
-from elr_mri.scans.cohort import session_id
+from elr_mri.scans.schema import Column, Schema
+from elr_mri.scans.table import CLASSES
 
-COLUMNS = ("cohort", "subject", "months", "true_label")
+#: The columns that are read of the phantom's `truth/visits.tsv`.
+TRUTH = Schema(
+    name="truth",
+    version=1,
+    key=("cohort", "subject", "months"),
+    columns=(
+        Column("cohort"),
+        Column("subject"),
+        Column("months", "number"),
+        Column("true_label", allowed=CLASSES),
+    ),
+)
 
 
-def read_truth(path: Path | str, scans: pd.DataFrame) -> pd.Series:
-    """The true diagnosis of each scan, by scan_id.
+def true_diagnoses(path: Path | str, scans: pd.DataFrame) -> pd.Series:
+    """The true diagnosis of each scan, by cohort, subject and months; raises `BadInput` where a scan has none.
 
-    Parameters
-    ----------
-    path : path
-        The phantom's `truth/visits.tsv`, or a table like it: cohort, subject (as its download names it, or without signs), months, true_label.
-    scans : DataFrame
-        scan_id, cohort, subject_id and session_id of the scans asked for; one without a truth is refused.
+    The study's subject `002_S_0001` of ADNI is `sub-ADNI002S0001` in the scan table, and `NACC100001` of NACC is `sub-NACC100001`.
     """
-    table = pd.read_csv(path, sep="\t", dtype={"subject": str})
-    lacking = [name for name in COLUMNS if name not in table]
-    if lacking:
+    truth = TRUTH.read(path)
+    bare = truth["subject"].str.replace(r"[^A-Za-z0-9]", "", regex=True)
+    known = {}
+    for prefix in ("sub-" + truth["cohort"], "sub-"):
+        visits = zip(truth["cohort"], prefix + bare, truth["months"].astype(float), strict=True)
+        known |= dict(zip(visits, truth["true_label"], strict=True))
+    keys = zip(scans["cohort"], scans["subject_id"], scans["months"].astype(float), strict=True)
+    found = pd.Series([known.get(key) for key in keys], index=scans.index, dtype=object)
+    if found.isna().any():
         raise BadInput(
-            expected=f"columns {', '.join(COLUMNS)}",
-            got=f"no {lacking[0]}",
+            expected="the true diagnosis of every scan",
+            got=f"none of {scans.loc[found.isna(), 'scan_id'].iloc[0]} and {int(found.isna().sum()) - 1} more",
             where=str(path),
-            fix="Pass the phantom's truth/visits.tsv, or a table like it.",
+            fix="Give the truth/visits.tsv of the phantom study that the scans are from.",
         )
-    keys = zip(table["cohort"], table["subject"].map(_bare), table["months"].map(session_id), strict=True)
-    true = dict(zip(keys, table["true_label"], strict=True))
-    own = zip(scans["cohort"], scans["subject_id"].map(_bare), scans["session_id"], strict=True)
-    told = pd.Series([true.get(key) for key in own], index=scans["scan_id"].to_numpy(), dtype=object)
-    if told.isna().any():
-        raise BadInput(
-            expected="a true label for every scan",
-            got=f"none for {told.index[told.isna()][0]} and {int(told.isna().sum()) - 1} more",
-            where=str(path),
-            fix="Pass the truth of this very study.",
-        )
-    return told
-
-
-def _bare(subject: str) -> str:
-    """A subject's id with letters and digits alone, without `sub-` and the cohort's name in front.
-
-    >>> _bare("067_S_0001"), _bare("sub-ADNI067S0001"), _bare("NACC000012")
-    ('067S0001', '067S0001', '000012')
-    """
-    letters = "".join(sign for sign in subject.removeprefix("sub-") if sign.isalnum())
-    return letters.removeprefix("ADNI").removeprefix("NACC")
+    return found

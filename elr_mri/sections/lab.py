@@ -51,8 +51,19 @@ class Fit(Section):
 
 
 class Linear(Section):
-    """The two-class linear model x = ±v + noise."""
+    """The two-class linear model x = ±v + σ·noise with |v| = 1: by gradient descent on all `n_examples` at once, in `n_dimensions`.
 
+    More dimensions than examples can fit any labels. `share` is the share of wrong labels; `sigmas` are the spreads at which the end is looked at again.
+    """
+
+    n_examples: Annotated[int, Field(ge=10)] = 400
+    n_dimensions: Annotated[int, Field(ge=2)] = 500
+    sigma: Positive = 0.2
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    iterations: Annotated[int, Field(ge=2)] = 1500
+    learning_rate: Positive = 0.1
+    methods: tuple[str, ...] = ("ce", "elr")
+    sigmas: tuple[Positive, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
     seed: int = 0
 
 

@@ -14,7 +14,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings import mislead
 from elr_mri.lab.audit import audit, found, rank, read_runs
 from elr_mri.lab.mri import mri, read_trial
-from elr_mri.lab.truth import read_truth
+from elr_mri.lab.truth import true_diagnoses
 from elr_mri.learning.predict import predict
 from elr_mri.learning.train import train
 from elr_mri.provenance import read_json, record
@@ -126,5 +126,5 @@ def test_average_precision_is_one_where_all_wrong_ones_come_first() -> None:
 def test_a_scan_without_a_truth_is_refused(study: Study, truth: Path, tmp_path: Path) -> None:
     table = pd.read_csv(truth, sep="\t")
     table.iloc[1:].to_csv(tmp_path / "short.tsv", sep="\t", index=False)
-    with pytest.raises(BadInput, match="a true label for every scan"):
-        read_truth(tmp_path / "short.tsv", read_scans(study.scans))
+    with pytest.raises(BadInput, match="the true diagnosis of every scan"):
+        true_diagnoses(tmp_path / "short.tsv", read_scans(study.scans))
