@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from toy_study import SHAPE, Study
 
-from elr_mri.config import METHODS, Explain, Predict, Train
+from elr_mri.config import METHODS, Elr, Explain, Gce, Predict, Sop, Train, parse
 from elr_mri.errors import BadInput
 from elr_mri.learning.card import card
 from elr_mri.learning.checkpoint import load_model, read_facts
@@ -223,3 +225,13 @@ def test_without_scan_ids_of_the_study_labels_are_refused(study: Study, tmp_path
 def test_what_a_word_leaves_out_is_not_in_the_model_folder(study: Study, tmp_path: Path) -> None:
     told = json.loads((fit(study, recipe("sop"), tmp_path) / "model.json").read_text())["model"]
     assert told["sop"] == {"u_rate": 10.0, "v_rate": 10.0} and told["elr"] is None and told["gce"] is None
+
+
+def test_the_examples_of_the_configuration_s_page_are_read() -> None:
+    page = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
+    part = page.split("## Losses against wrong labels")[1].split("\n## ")[0]
+    example = "\n".join(line for line in part.splitlines() if line.startswith("    "))
+    models = parse(Train, yaml.safe_load(textwrap.dedent(example))["train"], where="config/README.md").models
+    assert len(models) == 6 and models["wide-elr-plus"].elr.n_networks == 2
+    for section in (Elr, Sop, Gce):
+        assert all(f"`{key}`" in part for key in section.model_fields), section

@@ -17,6 +17,8 @@ rule train:
         weights=MODEL / "model.safetensors",
         model=MODEL / "model.json",
         history=MODEL / "history.tsv",
+        targets=MODEL / "targets.tsv",
+        trajectory=MODEL / "trajectory.npy",
         card=MODEL / "model.md",
     params:
         config=train_section,
