@@ -17,10 +17,12 @@ from torch.optim.swa_utils import AveragedModel
 def weight_average(model: nn.Module, decay: float, ramp_steps: int = 0) -> AveragedModel:
     """The average of `model`, whose `module` is a model like it; `update_parameters(model)` after every step.
 
-    Step n (from 0) has decay min(`decay`, (1 + n) / (10 + n)); with `ramp_steps` S it has `decay` · exp(−5 (1 − (n + 1)/S)²) instead, as the
-    authors' ELR+. Statistics of batch norm are averaged, too.
+    It starts at the model's own. Step n (from 0) has decay min(`decay`, (1 + n) / (10 + n)); with `ramp_steps` S it has
+    `decay` · exp(−5 (1 − (n + 2)/S)²) instead, as the authors' ELR+, which counts one step more. Statistics of batch norm are averaged, too.
     """
-    return AveragedModel(model, multi_avg_fn=_towards(decay, ramp_steps), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=_towards(decay, ramp_steps), use_buffers=True)
+    average.n_averaged += 1  # of its first average torch takes the weights whole, whatever the decay
+    return average
 
 
 def _towards(decay: float, ramp_steps: int) -> Callable:
@@ -28,8 +30,8 @@ def _towards(decay: float, ramp_steps: int) -> Callable:
 
     @torch.no_grad()
     def move(averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
-        n = int(n_averaged)
-        step = 1 - (decay * ramp(n + 1, ramp_steps) if ramp_steps else min(decay, (1 + n) / (10 + n)))
+        n = int(n_averaged) - 1
+        step = 1 - (decay * ramp(n + 2, ramp_steps) if ramp_steps else min(decay, (1 + n) / (10 + n)))
         for mean, now in zip(averaged, current, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(now.to(mean.dtype), step)

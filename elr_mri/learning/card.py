@@ -93,6 +93,8 @@ def _data(facts: dict[str, Any]) -> list[str]:
         f"- training scans: {trained['n_scans']} of {trained['n_subjects']} subjects ({per_class})",
         f"- ages: {trained['age_years'][0]:.1f} to {trained['age_years'][1]:.1f} years",
         *(f"- {name}: SHA-256 {digest}" for name, digest in facts["data"].items()),
+        *["- **labels were replaced**: classes are those of a table of given labels, not the diagnoses"]
+        * ("labels" in facts["data"]),
     ]
 
 
@@ -113,6 +115,8 @@ def _preprocessing(told: dict[str, Any], network: dict[str, Any]) -> list[str]:
 
 def _network(network: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     lines = [f"- {key}: {value}" for key, value in network.items() if value is not None]
+    if (n := network.get("n_networks", 1)) > 1:
+        lines.append(f"- {n} such networks, each with weights of its own; the scores are the mean of their logits")
     return [*lines, f"- parameters: {n_parameters(empty_model(facts).network):,}"]
 
 

@@ -81,6 +81,8 @@ def read_scan_set(
     cache = Cache.read(cache_dir)
     index = cache.index[["row", "scan_id", "sha256"]]
     scans = join_splits(read_scans(scans_path), SPLIT.read(splits_path))
+    if labels_path is not None:
+        scans = replace_labels(scans, labels_path)
     lost = index.loc[~index["scan_id"].isin(scans["scan_id"]), "scan_id"]
     if len(lost):
         raise BadInput(
@@ -91,7 +93,5 @@ def read_scan_set(
         )
     table = scans.merge(index, on="scan_id", validate="1:1")
     table = table[table["split"] != UNUSED].reset_index(drop=True)
-    if labels_path is not None:
-        table = replace_labels(table, labels_path)
     table["label"] = table["diagnosis"].map(CLASSES.index)
     return ScanSet(table, cache.volumes, cache.meta)

@@ -21,6 +21,8 @@ from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import row_shape
 from elr_mri.learning.blocks import Blocks, NormReluPool
 from elr_mri.learning.checkpoint import Model, load_model, read_facts
+from elr_mri.learning.networks import VolumeNet
+from elr_mri.learning.twins import Twins
 from elr_mri.provenance import atomic, digest_file, record
 
 #: Of what the command writes.
@@ -67,8 +69,8 @@ class Exported(nn.Module):
     def __init__(self, model: Model):
         super().__init__()
         self.standardise, self.crop = model.standardise, model.crop
-        self.blocks, self.embed = plain_layers(model.network.blocks), model.network.embed
-        self.age, self.classifier = model.network.age, model.network.classifier
+        members = model.network.members if isinstance(model.network, Twins) else [model.network]
+        self.members = nn.ModuleList(PlainNetwork(member) for member in members)
         self.eval().requires_grad_(False)
 
     def forward(self, volumes: Tensor, ages_years: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,12 +90,25 @@ class Exported(nn.Module):
         seen = self.standardise(torch.where(torch.isnan(volumes), 0.0, volumes))
         for axis in (2, 3, 4):
             seen = seen.narrow(axis, (volumes.shape[axis] - self.crop) // 2, self.crop)
-        features = self.embed(self.blocks(seen).flatten(1))
+        logits = torch.stack([member(seen, ages_years) for member in self.members]).mean(dim=0)
+        return logits, torch.softmax(logits, dim=1)
+
+
+class PlainNetwork(nn.Module):
+    """One network of plain layers, which takes an age of NaN for none."""
+
+    def __init__(self, network: VolumeNet):
+        super().__init__()
+        self.blocks, self.embed = plain_layers(network.blocks), network.embed
+        self.age, self.classifier = network.age, network.classifier
+
+    def forward(self, volumes: Tensor, ages_years: Tensor) -> Tensor:
+        """(batch, n_channels, crop, crop, crop) standardised, (batch,) years → (batch, n_classes) logits."""
+        features = self.embed(self.blocks(volumes).flatten(1))
         known = torch.isfinite(ages_years)
         ages = torch.where(known, ages_years, 0.0)
         features = features + (0.0 * ages[:, None] if self.age is None else self.age(ages) * known[:, None])
-        logits = self.classifier(features)
-        return logits, torch.softmax(logits, dim=1)
+        return self.classifier(features)
 
 
 class StagedInstanceNorm(nn.Module):

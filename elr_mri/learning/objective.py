@@ -104,11 +104,11 @@ class Objective(nn.Module):
         rows : (batch,) int
             The scans' rows in the labels and targets.
         step : int
-            Steps taken before, for the ramp of λ.
+            Steps taken before, for the ramp of λ, which counts this one, too.
         mixtures : one for each network
             What it saw; None is the batch itself.
         """
-        weight = self.elr.weight * ramp(step, self.elr.ramp_steps) if self.elr else 0.0
+        weight = self.elr.weight * ramp(step + 1, self.elr.ramp_steps) if self.elr else 0.0
         losses = [
             self._loss(said, rows, targets, weight)
             if mixture is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from elr_mri.learning.feed import Feed
 from elr_mri.learning.objective import Objective
 from elr_mri.learning.progress import Tally
 from elr_mri.learning.trajectory import Trajectory
-from elr_mri.provenance import digest_json, versions
+from elr_mri.provenance import digest_file, digest_json, versions
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
@@ -152,7 +153,9 @@ def _check_classes(parts: dict[str, ScanSet]) -> None:
             )
 
 
-def fingerprint(run: Run, settings: config.Train, *, slug: str, seed: int) -> dict[str, Any]:
+def fingerprint(
+    run: Run, settings: config.Train, *, slug: str, seed: int, labels_path: Path | str | None = None
+) -> dict[str, Any]:
     """What must be the same for a state to be continued: of the cache what the scans' rows hold, not where they stand."""
     keep = ["scan_id", "sha256", "label", "age_years"]
     content = {
@@ -167,4 +170,6 @@ def fingerprint(run: Run, settings: config.Train, *, slug: str, seed: int) -> di
     }
     for name, part in (("train_scans", run.train), ("val_scans", run.val)):
         content["data"][name] = digest_json(part.table[keep].to_dict("records"))
+    if labels_path is not None:
+        content["data"]["labels"] = digest_file(labels_path)
     return json.loads(json.dumps(content))

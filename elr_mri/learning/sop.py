@@ -1,9 +1,10 @@
 """Sparse over-parameterization (SOP): every scan has its own few numbers that may explain its label away.
 
 Liu, Zhu, Qu, You, "Robust Training under Label Noise by Over-parameterization", ICML 2022, equations 2 to 6. With the one-hot
-label y, s = u² ∘ y − v² ∘ (1 − y) is what the noise of a label is thought to be; the network's
-weights and u descend the cross-entropy of the probabilities p + s, and v descends the squared error of the network's hard guess + s. Plain
-gradient steps from near zero keep s sparse: only labels that the network does not learn early get one.
+label y, s = u² ∘ y − v² ∘ (1 − y) is what the noise of a label is thought to be; the network's weights descend the
+cross-entropy of the probabilities p + s, v the squared error of the network's hard guess + s, and u both. In the paper u descends the
+cross-entropy alone; in the authors' released code both, and this follows the code (docs/decisions/0013-losses.md). Plain gradient
+steps from near zero keep s sparse: only labels that the network does not learn early get one.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Overparameterization(nn.Module):
         u, v = self.u[rows].requires_grad_(), self.v[rows].requires_grad_()
         moves = torch.autograd.grad(_loss(logits.detach(), labels, u, v).mean(), (u, v))
         with torch.no_grad():
-            self.u[rows] = u - self.u_rate * moves[0]
-            self.v[rows] = v - self.v_rate * moves[1]
+            self.u.index_add_(0, rows, -self.u_rate * moves[0])  # adds up where a scan stands twice in a batch
+            self.v.index_add_(0, rows, -self.v_rate * moves[1])
 
 
 def _loss(logits: Tensor, labels: Tensor, u: Tensor, v: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def train(
     scans = read_scan_set(cache_dir, scans_path, splits_path, labels_path)
     with team(settings.device) as here, slot(settings.device, here, tell=progress) as device:
         run = prepare(scans, settings, recipe.device(device), here, slug=slug, seed=seed)
-        mark = fingerprint(run, settings, slug=slug, seed=seed)
+        mark = fingerprint(run, settings, slug=slug, seed=seed, labels_path=labels_path)
         told = Progress(out_dir, slug, settings.epochs, len(run.train), progress if here.leads else None)
         with closing(told) as tell:
             tell.say(f"{slug}  {run.described()}")

@@ -10,6 +10,9 @@ from elr_mri.errors import BadInput
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES, SPLITS
 
+#: Scans of these splits keep their diagnoses.
+JUDGED = ("test", "external")
+
 LABELS = Schema(
     name="label",
     version=1,
@@ -26,9 +29,18 @@ LABELS = Schema(
 
 
 def replace_labels(table: pd.DataFrame, path: Path | str) -> pd.DataFrame:
-    """The scans with the diagnoses given at `path` where it names them; test and external scans among those are refused."""
+    """The scans (with their splits) with the diagnoses given at `path` where it names them; test and external scans among those, by either table, are refused."""
     labels = LABELS.read(path)
-    judged = labels.loc[labels["split"].isin(["test", "external"]), "scan_id"]
+    strange = labels.loc[~labels["scan_id"].isin(table["scan_id"]), "scan_id"]
+    if len(strange):
+        raise BadInput(
+            expected="labels of scans of this study",
+            got=f"{strange.iloc[0]} and {len(strange) - 1} more that its scan table does not have",
+            where=str(path),
+            fix="Make the labels from this scan table.",
+        )
+    splits = labels["scan_id"].map(table.set_index("scan_id")["split"])
+    judged = labels.loc[labels["split"].isin(JUDGED) | splits.isin(JUDGED), "scan_id"]
     if len(judged):
         raise BadInput(
             expected="labels of training and validation scans",

@@ -26,7 +26,7 @@ def test_card_of_a_trained_model(study: Study, settings: Train, tmp_path: Path) 
     trained, kept = facts["trained_on"], facts["selected"]
     assert f"{trained['n_scans']} of {trained['n_subjects']} subjects" in told and "TOY (synthetic)" in told
     assert f"balanced_accuracy: {kept['val_balanced_accuracy']:.4f}" in told and "Epoch 1 was kept" in told
-    assert "38×40×37 voxels of 3 mm" in told and "model.elr: {'weight': 3.0, 'beta': 0.7}" in told
+    assert "38×40×37 voxels of 3 mm" in told and "model.elr: {'weight': 3.0, 'beta': 0.7, 'targets': 'outputs'" in told
     assert "Not a medical device" in told and "computed phantoms" in told and "not calibrated" in told
     people = card(facts | {"trained_on": trained | {"synthetic": False}})
     assert "computed phantoms" not in people

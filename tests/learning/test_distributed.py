@@ -18,16 +18,17 @@ import torch
 from safetensors.torch import load_file
 from toy_study import Study
 
-from elr_mri.config import Train, parse
+from elr_mri.config import METHODS, Model, Train, parse
 from elr_mri.errors import BadInput
 from elr_mri.learning.distributed import Team
 from elr_mri.learning.networks import build
 from elr_mri.learning.slots import slot, slots
+from elr_mri.learning.trajectory import read_trajectory
 
 
-def command(study: Study, settings: Train, out: Path) -> list[str]:
+def command(study: Study, settings: Train, out: Path, slug: str = "wide-age-elr") -> list[str]:
     cache, scans, splits = map(str, study.paths)
-    options = ["--packed", cache, "--scans", scans, "--splits", splits, "--model", "wide-age-elr", "--output", str(out)]
+    options = ["--packed", cache, "--scans", scans, "--splits", splits, "--model", slug, "--output", str(out)]
     return [sys.executable, "-m", "elr_mri", "train", *options, "--config", settings.model_dump_json()]
 
 
@@ -59,6 +60,37 @@ def test_two_processes_give_the_history_of_one(study: Study, settings: Train, tm
         states[1]["objective.targets.0.targets"], states[0]["objective.targets.0.targets"], atol=1e-5, rtol=0
     )
     assert states[0]["objective.targets.0.targets"].sum(dim=1).min() > 0.9
+
+
+@pytest.mark.parametrize("method", ["elr-weights", "sop", pytest.param("elr-networks", marks=pytest.mark.slow)])
+def test_every_loss_says_the_same_over_two_processes(
+    study: Study, settings: Train, tmp_path: Path, method: str
+) -> None:
+    """Targets of averaged weights and of another network, u and v: of scans that move between the processes."""
+    own = Model(network="wide", width=1, age="sinusoid", first_pool=False, **METHODS[method].model_dump())
+    few = settings.model_copy(update={"models": {method: own}, "epochs": 3, "ema": 0.9})
+    for n in (1, 2):
+        run = [*command(study, few, tmp_path / str(n), method), f"--processes={n}"]
+        subprocess.run(run, env=environment(), check=True, capture_output=True)
+    one, two = (pd.read_csv(tmp_path / n / "history.tsv", sep="\t").drop(columns="seconds") for n in ("1", "2"))
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-5)
+    (targets, said), (others, theirs) = (read_trajectory(tmp_path / n) for n in ("1", "2"))
+    np.testing.assert_allclose(theirs, said, atol=1e-5)
+    columns = ["t_cn", "t_mci", "t_ad"]
+    np.testing.assert_allclose(others[columns], targets[columns], atol=1e-5)
+    assert said.min() > 0
+    states = [load_file(tmp_path / n / "state" / "resume.safetensors") for n in ("1", "2")]
+    for key in states[0]:
+        if key.startswith("objective.sop"):  # near zero; what counts is how far they have grown
+            torch.testing.assert_close(states[1][key], states[0][key], atol=1e-12, rtol=1e-3)
+
+
+def test_mixing_the_scans_of_a_batch_over_processes_is_refused(study: Study, settings: Train, tmp_path: Path) -> None:
+    own = Model(network="wide", width=1, age="sinusoid", first_pool=False, **METHODS["elr-plus"].model_dump())
+    run = command(study, settings.model_copy(update={"models": {"plus": own}}), tmp_path / "out", "plus")
+    told = subprocess.run([*run, "--processes=2"], env=environment(), capture_output=True, text=True)
+    assert told.returncode == 2 and told.stderr.count("\n") == 1
+    assert "expected one process, where scans of a batch are mixed, got mixup 1.0 in 2 processes" in told.stderr
 
 
 def test_four_processes_of_three_validation_scans(study: Study, settings: Train, tmp_path: Path) -> None:

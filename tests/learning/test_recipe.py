@@ -90,13 +90,13 @@ def test_the_average_of_weights_follows_its_recursion() -> None:
     network = {"name": "wide", "width": 1, "crop": 35, "first_pool": False, "age": "none"}
     model = Model(network, "scan", (35, 35, 35))
     averaged, weight = weight_average(model, 0.5), model.network.classifier[1].weight
-    expected = None
+    expected = weight.detach().clone()
     for n in range(4):
         with torch.no_grad():
             weight += 1
         averaged.update_parameters(model)
         decay = min(0.5, (1 + n) / (10 + n))
-        expected = weight.detach().clone() if expected is None else decay * expected + (1 - decay) * weight.detach()
+        expected = decay * expected + (1 - decay) * weight.detach()
     torch.testing.assert_close(averaged.module.network.classifier[1].weight, expected)
 
 

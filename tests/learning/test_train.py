@@ -107,7 +107,7 @@ def test_what_a_finished_run_wrote_comes_back(study: Study, settings: Train, tmp
     """Snakemake deletes a rule's outputs before it runs again; the training state is none of them."""
     one, names = (
         settings.model_copy(update={"epochs": 1}),
-        ("model.safetensors", "model.json", "model.md", "history.tsv"),
+        ("model.safetensors", "model.json", "model.md", "history.tsv", "targets.tsv", "trajectory.npy"),
     )
     fit(study, one, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in names}
