@@ -38,6 +38,7 @@ rule all:
 rule lab:
     input:
         rules.all.input,
+        rules.lab_linear.output,
         rules.lab_mri.output if LAB_MODELS else [],
 
 

@@ -36,6 +36,18 @@ def lab_inputs(shares, seeds):
     }
 
 
+rule lab_linear:
+    output:
+        LAB / "linear" / "findings.json",
+    params:
+        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        version=VERSIONS["lab"],
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "lab" / "linear.log",
+    shell:
+        STEP + "lab linear --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
+
+
 rule lab_noise:
     input:
         scans=SCANS / "ingest" / "scans.tsv",
