@@ -1,5 +1,6 @@
 """The page holds every section, escapes what it is given, loads nothing, and says what is missing."""
 
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -413,7 +414,7 @@ def test_ablations_stand_in_the_page_with_paired_differences_from_their_base(abl
     html = page(ablation_tables_dir=tables, ablated_dirs=compared)
     assert "ablations" in Page(html).sections and 'href="#ablations"' in html
     text = " ".join(Page(html).text.split())
-    assert "width 2 3.23" in text and "first_pool false, elr null 4.23" in text and "wide – 1.23" in text
+    assert "width 2 3.23" in text and "elr null, first_pool false 4.23" in text and "wide – 1.23" in text
     table = pd.read_csv(root / "findings" / "tables" / "ablations.tsv", sep="\t")
     assert list(dict.fromkeys(table["model"])) == ["wide", "width-2", "no-elr"]
     assert table.loc[table["model"] == "wide", "difference"].isna().all()
@@ -437,3 +438,30 @@ def test_ablations_of_another_config_or_without_their_models_are_refused(ablated
     root, page, compared = ablated
     with pytest.raises(BadInput, match="got no-elr.*snakemake ablations"):
         page(ablation_tables_dir=root / "findings" / "ablations" / "tables", ablated_dirs=compared[:2])
+
+
+def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
+    """In the numbers that the experiment found, with the verdict that its intervals allow; not at all where there was none."""
+    _, page, _ = ablated
+    assert "labels" not in Page(page()).sections
+    gained = [
+        {"cohort": "ADNI", "split": "test", "model": "elr", "reference": "ce", "difference": 0.12, "low": 0.03, "high": 0.2},
+        {"cohort": "NACC", "split": "external", "model": "elr", "reference": "ce", "difference": 0.02, "low": -0.1, "high": 0.1},
+    ]  # fmt: skip
+    facts = {
+        "share": 0.4, "realised": 0.38, "judged_by": "true", "n_training_scans": 99, "seeds": [0], "epochs": 16, "methods": ["ce", "elr"],
+        "last_epoch_of_wrong_labels": {"ce": {"given": 0.97, "true": 0.02}, "elr": {"given": 0.1, "true": 0.85}}, "balanced_accuracy_gained": gained,
+    }  # fmt: skip
+    (tmp_path / "findings.json").write_text(json.dumps(facts))
+    told = {"model": "wide-elr", "n_scans": 99, "n_disagreeing": 17, "found": {"n": 99, "wrong": 11, "precision_at_10_percent": 0.8, "average_precision": 0.7}}  # fmt: skip
+    (tmp_path / "audit.json").write_text(json.dumps(told))
+    html = page(lab_dir=tmp_path, audit_dir=tmp_path)
+    text = " ".join(Page(html).text.split())
+    assert "labels" in Page(html).sections and 'href="#labels"' in html
+    assert (
+        "With cross-entropy, the network at the end gives 97.0 % of the wrongly labelled training scans their wrong label back"
+        in text
+    )
+    assert "ADNI test: ELR against cross-entropy in balanced accuracy +12.0 points (+3.0 to +20.0), more." in text
+    assert "NACC (external)" in text and "a difference that cannot be told from none" in text
+    assert "would give 17 another diagnosis" in text and "of the first tenth of the list 80 % are" in text
