@@ -7,8 +7,7 @@ if config.get("phantom"):
 
     rule phantom:
         output:
-            study=RESULTS / "phantom" / "study.json",
-            truth=RESULTS / "phantom" / "truth" / "visits.tsv",
+            RESULTS / "phantom" / "study.json",
         params:
             config=section("phantom"),
             version=VERSIONS["phantom"],
@@ -16,7 +15,7 @@ if config.get("phantom"):
         conda: "../../envs/imaging.yaml"
         log: RESULTS / "logs" / "phantom.log",
         shell:
-            STEP + "phantom --config {params.config:q} --output \"$(dirname {output.study:q})\"" + LOGGED
+            STEP + "phantom --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
 
 
 checkpoint ingest:
