@@ -56,7 +56,7 @@ class Objective(nn.Module):
     ):
         super().__init__()
         self.elr, self.gce, self.smoothing = loss.elr, loss.gce, loss.label_smoothing or 0.0
-        if self.smoothing and (loss.sop or loss.gce):
+        if self.smoothing and loss.takes_whole_labels:  # of a study and a model put together
             raise BadInput(
                 expected="label smoothing with cross-entropy or elr",
                 got="label_smoothing beside sop or gce, whose equations take whole labels",
