@@ -1,6 +1,6 @@
 """What a step descends: cross-entropy with the given labels, and what a config word adds against the wrong ones among them.
 
-One class for every network and every loop. A step is
+One class for every network and every loop; where it differs from the authors' code of ELR+ stands in docs/decisions/0013-losses.md. A step is
 
     mixtures = objective.mixtures(n, seed)                  # what each network sees; without mixup the batch itself
     logits = each(network, *inputs, mixtures=mixtures)
