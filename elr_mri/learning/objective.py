@@ -1,6 +1,6 @@
 """What a step descends: cross-entropy with the given labels, and what a config word adds against the wrong ones among them.
 
-One class for every network and every loop. A step is
+One class for every network and every loop; where it differs from the authors' code of ELR+ stands in docs/decisions/0013-losses.md. A step is
 
     mixtures = objective.mixtures(n, seed)                  # what each network sees; without mixup the batch itself
     logits = each(network, *inputs, mixtures=mixtures)
@@ -56,7 +56,7 @@ class Objective(nn.Module):
     ):
         super().__init__()
         self.elr, self.gce, self.smoothing = loss.elr, loss.gce, loss.label_smoothing or 0.0
-        if self.smoothing and (loss.sop or loss.gce):
+        if self.smoothing and loss.takes_whole_labels:  # of a study and a model put together
             raise BadInput(
                 expected="label smoothing with cross-entropy or elr",
                 got="label_smoothing beside sop or gce, whose equations take whole labels",

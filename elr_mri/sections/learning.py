@@ -134,6 +134,13 @@ class Train(Section):
         recipe = given.get("recipe") if isinstance(given, dict) else None
         return TRAINING[recipe] | given if isinstance(recipe, str) and recipe in TRAINING else given
 
+    @model_validator(mode="after")
+    def _smooths_labels_that_may_be(self) -> Train:
+        for slug, model in self.models.items():
+            if self.label_smoothing and model.takes_whole_labels and model.label_smoothing is None:
+                raise ValueError(f"sop and gce take whole labels: give models.{slug} its own label_smoothing: 0")
+        return self
+
     def of(self, slug: str) -> Train:
         """The recipe of one model: its own epochs, batch size and so on where it has them."""
         if slug not in self.models:

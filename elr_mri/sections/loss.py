@@ -73,9 +73,16 @@ class Loss(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
 
+    @property
+    def takes_whole_labels(self) -> bool:
+        """Whether the equation has no place for a smoothed label."""
+        return self.sop is not None or self.gce is not None
+
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Loss:
         given = [name for name in ("elr", "sop", "gce") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"one of elr, sop and gce, not {' and '.join(given)}")
+        if self.label_smoothing and self.takes_whole_labels:
+            raise ValueError(f"label_smoothing goes with cross-entropy or elr; the labels of {given[0]} are whole")
         return self

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from elr_mri.config import METHODS, Elr, Gce, Loss, Sop
+from elr_mri.config import METHODS, Elr, Gce, Loss, Model, Sop, Train
 from elr_mri.errors import BadInput
 from elr_mri.learning.averaging import ramp, weight_average
 from elr_mri.learning.gce import generalised_cross_entropy
@@ -298,6 +298,11 @@ def test_what_makes_no_sense_together_is_refused() -> None:
     for targets in ("outputs", "networks"):
         with pytest.raises(ValidationError, match="mixup needs targets of unmixed scans"):
             Elr(targets=targets, mixup=1.0)
-    for loss in (Loss(sop=Sop(), label_smoothing=0.1), Loss(gce=Gce(), label_smoothing=0.1)):
+    for own in ({"sop": Sop()}, {"gce": Gce()}):
+        with pytest.raises(ValidationError, match="label_smoothing goes with cross-entropy or elr"):
+            Loss(**own, label_smoothing=0.1)
+        with pytest.raises(ValidationError, match="give models.a its own label_smoothing: 0"):
+            Train(models={"a": Model(network="wide", **own)}, label_smoothing=0.1)
+        assert Train(models={"a": Model(network="wide", **own, label_smoothing=0)}, label_smoothing=0.1).of("a")
         with pytest.raises(BadInput, match="label smoothing with cross-entropy or elr"):
-            alone(LABELS, 3, loss)
+            alone(LABELS, 3, Loss(**own).model_copy(update={"label_smoothing": 0.1}))
