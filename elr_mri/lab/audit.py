@@ -25,7 +25,7 @@ from elr_mri.findings.baseline import percentile, read_volumes
 from elr_mri.findings.page import render
 from elr_mri.imaging.packed import Cache
 from elr_mri.lab.evidence import history_strip, slices
-from elr_mri.lab.truth import true_diagnoses
+from elr_mri.lab.truth import truth_of
 from elr_mri.learning.trajectory import read_trajectory
 from elr_mri.provenance import digest_file, read_json, record, write_json, write_text
 from elr_mri.scans.schema import Column, Schema
@@ -160,11 +160,11 @@ def audit(
         "n_disagreeing": int((table["suggested"] != table["given"]).sum()),
         "found": None,
     }
-    if truth_path is not None:
-        scans = read_scans(scans_path)
-        scans = scans[scans["scan_id"].isin(table["scan_id"])]
-        true = table["scan_id"].map(true_diagnoses(truth_path, scans).set_axis(scans["scan_id"]))
-        facts["found"] = found((true != table["given"]).to_numpy(), table["disagreement"].to_numpy())
+    scans = read_scans(scans_path)
+    truth = truth_of(scans[scans["scan_id"].isin(table["scan_id"])], truth_path)
+    if truth is not None:
+        wrong = (table["scan_id"].map(truth) != table["given"]).to_numpy()
+        facts["found"] = found(wrong, table["disagreement"].to_numpy())
     write_json(out_dir / "audit.json", facts)
     lines = evidence(table.head(settings.shown), runs, scans_path, cache_dir, baseline_path)
     page = render(

@@ -20,7 +20,7 @@ from elr_mri.findings import style
 from elr_mri.findings.evaluate import UNSEEN, compare, groups_of
 from elr_mri.lab.curves import gradients, has_gradients, memorization
 from elr_mri.lab.figures import gradient_figure, memorization_figure, scores_figure
-from elr_mri.lab.truth import true_diagnoses
+from elr_mri.lab.truth import truth_of
 from elr_mri.learning.trajectory import read_trajectory
 from elr_mri.provenance import atomic, digest_file, read_json, record, sidecar, write_json
 from elr_mri.scans.labels import LABELS
@@ -103,10 +103,7 @@ def mri(
             fix="Name both as often.",
         )
     trials = [read_trial(*pair) for pair in zip(runs, label_paths, strict=True)]
-    truth = None
-    if truth_path is not None:
-        scans = read_scans(scans_path)
-        truth = true_diagnoses(truth_path, scans).set_axis(scans["scan_id"])
+    truth = truth_of(read_scans(scans_path), truth_path)
     results, differences = scores(trials, truth)
     for name, table in (("results", results), ("differences", differences)):
         _write(table, out_dir / f"{name}.tsv")

@@ -12,7 +12,7 @@ from elr_mri import provenance
 from elr_mri.config import Noise
 from elr_mri.errors import BadInput
 from elr_mri.lab.noise import wrong_labels
-from elr_mri.lab.truth import true_diagnoses
+from elr_mri.lab.truth import truth_of
 from elr_mri.scans.labels import LABELS
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
 from elr_mri.scans.schema import Column, Schema
@@ -63,8 +63,9 @@ def noise(
             where=str(splits_path),
             fix="Check the split table and lab.noise.splits.",
         )
-    if truth_path is not None:
-        scans["diagnosis"] = true_diagnoses(truth_path, scans)
+    truth = truth_of(scans, truth_path)
+    if truth is not None:
+        scans["diagnosis"] = scans["scan_id"].map(truth)
     if settings.kind == "instance":
         scans[list(P_COLUMNS)] = _reference(predictions_path, scans)
     parts, told = [], {}
@@ -75,7 +76,12 @@ def noise(
     transitions = count_transitions(table)
     TRANSITIONS.write(transitions, output.with_name(f"{output.stem}_transitions.tsv"))
     LABELS.write(table, output)
-    inputs = {"scans": scans_path, "splits": splits_path, "predictions": predictions_path, "truth": truth_path}
+    inputs = {
+        "scans": scans_path,
+        "splits": splits_path,
+        "predictions": predictions_path,
+        "truth": None if truth is None else truth_path,
+    }
     digests = {name: provenance.digest_file(path) for name, path in inputs.items() if path is not None}
     provenance.record(
         output, step="lab", version=VERSION, inputs=digests, settings=settings, labels_version=LABELS.version, splits=told

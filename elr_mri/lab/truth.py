@@ -24,6 +24,16 @@ TRUTH = Schema(
 )
 
 
+def truth_of(scans: pd.DataFrame, path: Path | None) -> pd.Series | None:
+    """The true diagnoses by scan_id, where there is a truth to read; says so where the named one is not there."""
+    if path is None:
+        return None
+    if not path.is_file():
+        print(f"no truth at {path}: the scan table's diagnoses are taken for true")
+        return None
+    return true_diagnoses(path, scans).set_axis(scans["scan_id"])
+
+
 def true_diagnoses(path: Path | str, scans: pd.DataFrame) -> pd.Series:
     """The true diagnosis of each scan, by cohort, subject and months; raises `BadInput` where a scan has none.
 

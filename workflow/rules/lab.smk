@@ -8,17 +8,12 @@ LAB_RUN = LAB / "mri" / "{slug}" / "share-{share}" / "seed-{seed}"
 LAB_LABELS = LAB / "mri" / "labels" / "share-{share}_seed-{seed}.tsv"
 #: The model whose targets are read for doubtful labels: the one named, else the first with early-learning regularization.
 AUDITED = (LAB_SETTINGS.get("audit") or {}).get("model") or next((slug for slug, model in MODELS.items() if model.get("elr")), [])
-TRUTH = RESULTS / "phantom" / "truth" / "visits.tsv"
+#: Who is right in a phantom study: read to make labels wrong and to judge, by no step that learns. No input: a study whose truth was taken away goes on without.
+TRUTH = f"--truth {shlex.quote(str(RESULTS / 'phantom' / 'truth' / 'visits.tsv'))}" if config.get("phantom") else ""
 
 
 wildcard_constraints:
     share=r"[0-9.]+",
-
-
-def truth_option(wildcards):
-    """Who is right, where a phantom study's truth lies beside it: read to make labels wrong and to judge, by no step that learns. No input: a study
-    whose truth was taken away goes on without."""
-    return f"--truth {shlex.quote(str(TRUTH))}" if config.get("phantom") and TRUTH.is_file() else ""
 
 
 def lab_runs(name, shares, seeds):
@@ -61,7 +56,7 @@ rule lab_noise:
         LAB_LABELS,
     params:
         config=lambda wildcards: json.dumps({"noise": {**(LAB_SETTINGS.get("noise") or {}), "share": float(wildcards.share), "seed": int(wildcards.seed)}}),
-        truth=truth_option,
+        truth=TRUTH,
         version=VERSIONS["lab"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "lab" / "noise_share-{share}_seed-{seed}.log",
@@ -104,7 +99,7 @@ rule lab_mri:
     params:
         config=json.dumps(LAB_SETTINGS, sort_keys=True),
         pairs=lambda wildcards, input: shlex.join(part for model, labels in zip(input.models, input.labels) for part in ("--run", str(Path(model).parent), "--labels", str(labels))),
-        truth=truth_option,
+        truth=TRUTH,
         version=VERSIONS["lab"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "lab" / "mri.log",
@@ -135,7 +130,7 @@ rule lab_audit:
     params:
         config=json.dumps(LAB_SETTINGS, sort_keys=True),
         runs=lambda wildcards, input: shlex.join(part for name in input.targets for part in ("--run", str(Path(name).parent))),
-        truth=truth_option,
+        truth=TRUTH,
         version=VERSIONS["lab"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "lab" / "audit.log",
