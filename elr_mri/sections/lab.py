@@ -44,7 +44,10 @@ class Noise(Section):
 
 
 class Fit(Section):
-    """How a network is trained on examples that lie in memory: `steps` divides the step size by `1/gamma` at each of `milestones` (epochs)."""
+    """How a network is trained on examples that lie in memory: `steps` divides the step size by `1/gamma` at each of `milestones` (epochs).
+
+    `class_weights: balanced` weighs each given class by the inverse of its share.
+    """
 
     epochs: Count = 60
     batch_size: Count = 64
@@ -55,6 +58,7 @@ class Fit(Section):
     schedule: Literal["constant", "cosine", "steps"] = "constant"
     milestones: tuple[Count, ...] = ()
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    class_weights: Literal["balanced"] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
 
@@ -73,11 +77,23 @@ class Images(Section):
     seeds: tuple[int, ...] = (0,)
 
 
+class RoiPhantom(Section):
+    """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's."""
+
+    seed: int = 0
+    n_train: Count = 460
+    n_val: Count = 99
+    n_test: Count = 96
+    n_external: Count = 300
+    effect_scale: Annotated[float, Field(ge=0)] = 1.0
+
+
 class Tables(Section):
     """Tables of ROI volumes: the noise and the methods compared."""
 
     methods: tuple[str, ...] = ("ce", "elr", "sop")
     seeds: tuple[int, ...] = tuple(range(10))
+    phantom: RoiPhantom = RoiPhantom()
 
 
 class Lab(Section):
