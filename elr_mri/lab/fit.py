@@ -81,7 +81,7 @@ def fit(
     on, n = recipe.device(settings.device), len(inputs)
     torch.manual_seed(seed)
     network = _networks(build, loss).to(on)
-    weights = _class_weights(given, n_classes) if settings.class_weights else None
+    weights = recipe.class_weights(given, n_classes, settings.class_weights)
     objective = Objective(given, n_classes, loss, network, class_weights=weights).to(on)
     optimizer = _optimizer(network, settings)
     trajectory = Trajectory(settings.epochs, n, n_classes).to(on)
@@ -193,11 +193,6 @@ def _networks(build: Callable[[], nn.Module], loss: Loss) -> nn.Module:
     """One network, or two of a make where the loss asks for them."""
     n = loss.elr.n_networks if loss.elr else 1
     return build() if n == 1 else Twins([build() for _ in range(n)])
-
-
-def _class_weights(given: Tensor, n_classes: int) -> Tensor:
-    """(n_classes,): n / (n_classes · n_c), so that every given class counts alike; an absent class counts as if it had one."""
-    return len(given) / (n_classes * torch.bincount(given, minlength=n_classes).clamp_min(1))
 
 
 def _optimizer(network: nn.Module, settings: Fit) -> torch.optim.Optimizer:
