@@ -127,9 +127,10 @@ def _foreign(path: Path, settings: Tables) -> tuple[pd.DataFrame, tuple[str, ...
     told = {spelled: _spelled(spelled) for spelled in dict.fromkeys(chosen)}
     wanted = {**who, ICV: COLUMNS["freesurfer"]["intracranial"], **{ours: [name] for name, ours in told.items()}}
     frame = read_table(path, wanted, required=["diagnosis"])
-    for name in (ICV, "age_years", *told.values()):
-        frame[name] = numbers(frame[name], low=1.0 if name in (ICV, "age_years") else 0.0)
-    return _named(frame, path), tuple(told.values())
+    lowest = {ICV: 1.0, "age_years": 1.0} | dict.fromkeys(told.values(), 0.0)
+    text = frame.drop(columns=list(lowest))
+    figures = {name: numbers(frame[name], low=low) for name, low in lowest.items()}
+    return _named(pd.concat([text, pd.DataFrame(figures)], axis=1), path), tuple(told.values())
 
 
 def _spelled(name: str) -> str:
@@ -205,7 +206,7 @@ def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     for name, n in left_out.items():
         print(f"tables: {n} rows are left out: {name}", flush=True)
     kept = diagnosis.notna()
-    return frame[kept].assign(label=diagnosis[kept].map(CLASSES.index).astype(int)), left_out
+    return frame[kept].copy().assign(label=diagnosis[kept].map(CLASSES.index).astype(int)), left_out
 
 
 def _with_split(frame: pd.DataFrame, settings: Tables, *, where: str) -> pd.DataFrame:

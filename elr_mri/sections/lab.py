@@ -88,7 +88,7 @@ class RoiPhantom(Section):
     n_train: Count = 460
     n_val: Count = 99
     n_test: Count = 96
-    n_external: Count = 300
+    n_external: Count = 200
     effect_scale: Annotated[float, Field(ge=0)] = 1.0
 
 
@@ -148,7 +148,7 @@ class Tables(Section):
     shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.2, 0.4)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = tuple(range(10))
     trial_seeds: Count = 2
-    hidden: tuple[Count, ...] = (128, 128)
+    hidden: tuple[Count, ...] = (64, 64)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fit: Fit = Fit(epochs=60, batch_size=256, class_weights="balanced", device="cpu")
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
