@@ -69,18 +69,25 @@ def weighted_scores(labels: np.ndarray, probabilities: np.ndarray, weights: np.n
     right = labels == probabilities.argmax(axis=1)
     one_hot = labels[:, None] == np.arange(len(CLASSES))
     with np.errstate(invalid="ignore", divide="ignore"):
-        per_class = weights @ one_hot
-        recalls = (weights[:, right] @ one_hot[right]) / per_class
         aucs = np.stack([_auc(one_hot[:, c], probabilities[:, c], weights) for c in range(len(CLASSES))])
         return {
             "accuracy": weights[:, right].sum(axis=1) / weights.sum(axis=1),
-            "balanced_accuracy": _mean_of_defined(recalls.T),
+            "balanced_accuracy": weighted_balanced_accuracy(labels, probabilities, weights),
             "micro_auc": _auc(one_hot.ravel(), probabilities.ravel(), np.repeat(weights, len(CLASSES), axis=1)),
             "macro_auc": _mean_of_defined(aucs),
             "auc_cn": aucs[0],
             "auc_mci": aucs[1],
             "auc_ad": aucs[2],
         }
+
+
+def weighted_balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Balanced accuracy of the same predictions under many weightings of the scans, (n_draws,); arguments as `weighted_scores`."""
+    right = labels == probabilities.argmax(axis=1)
+    one_hot = labels[:, None] == np.arange(len(CLASSES))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recalls = (weights[:, right] @ one_hot[right]) / (weights @ one_hot)
+        return _mean_of_defined(recalls.T)
 
 
 def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,21 +15,38 @@ from elr_mri import variants
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import Baseline, Evaluate, Report
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
-from elr_mri.sections.lab import METHODS, Fit, Images, Lab, LabelAudit, Linear, Mri, Noise, Tables
+from elr_mri.sections.lab import (
+    GRIDS,
+    METHODS,
+    SPLIT_TABLES,
+    Candidate,
+    Fit,
+    Images,
+    Lab,
+    LabelAudit,
+    Linear,
+    Mri,
+    Noise,
+    RoiPhantom,
+    Tables,
+)
 from elr_mri.sections.learning import Ablations, Augment, Explain, Model, Predict, Train, Variant
 from elr_mri.sections.loss import Elr, Gce, Loss, Sop
 from elr_mri.sections.scans import Anatomy, Cohort, Demographics, Ingest, Phantom, Published, Split
 
 __all__ = [
     "GIVEN",
+    "GRIDS",
     "METHODS",
     "RECIPES",
+    "SPLIT_TABLES",
     "Ablations",
     "Anatomy",
     "Atlases",
     "Audit",
     "Augment",
     "Baseline",
+    "Candidate",
     "Cohort",
     "Convert",
     "Demographics",
@@ -55,6 +72,7 @@ __all__ = [
     "Register",
     "Report",
     "Review",
+    "RoiPhantom",
     "Section",
     "Sop",
     "Split",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
 from elr_mri.sections.loss import Loss
+from elr_mri.sections.scans import Split
 from elr_mri.variants import LOSSES
 
 Count = Annotated[int, Field(ge=1)]
+#: One table each, where a table is not of all scans.
+SPLIT_TABLES = ("train", "val", "test", "external")
 
 #: The ways to learn from wrong labels that the lab compares, by name; `lab.methods` adds to them or replaces them.
 METHODS: dict[str, Loss] = {name: Loss(**keys) for name, keys in LOSSES.items()}
@@ -35,7 +39,10 @@ class Noise(Section):
 
 
 class Fit(Section):
-    """How a network is trained on examples that lie in memory: `steps` divides the step size by `1/gamma` at each of `milestones` (epochs)."""
+    """How a network is trained on examples that lie in memory: `steps` divides the step size by `1/gamma` at each of `milestones` (epochs).
+
+    `class_weights: balanced` weighs each given class by the inverse of its share.
+    """
 
     epochs: Count = 60
     batch_size: Count = 64
@@ -46,6 +53,7 @@ class Fit(Section):
     schedule: Literal["constant", "cosine", "steps"] = "constant"
     milestones: tuple[Count, ...] = ()
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
 
@@ -75,11 +83,92 @@ class Images(Section):
     seeds: tuple[int, ...] = (0,)
 
 
-class Tables(Section):
-    """Tables of ROI volumes: the noise and the methods compared."""
+class RoiPhantom(Section):
+    """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's."""
 
-    methods: tuple[str, ...] = ("ce", "elr", "sop")
-    seeds: tuple[int, ...] = tuple(range(10))
+    seed: int = 0
+    n_train: Count = 460
+    n_val: Count = 99
+    n_test: Count = 96
+    n_external: Count = 200
+    effect_scale: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Candidate(Section):
+    """Settings of one trial of a method, in place of its own: of ELR `weight` and `beta`, of SOP `u_rate` and `v_rate`, of GCE `q`, of the training
+    `weight_decay`, `learning_rate` and `epochs`."""
+
+    weight: Annotated[float, Field(ge=0)] | None = None
+    beta: Annotated[float, Field(ge=0, lt=1)] | None = None
+    u_rate: Positive | None = None
+    v_rate: Positive | None = None
+    q: Annotated[float, Field(gt=0, le=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    learning_rate: Positive | None = None
+    epochs: Count | None = None
+
+
+def _grid(**keys: tuple[float, ...]) -> tuple[Candidate, ...]:
+    """Every combination of the values."""
+    return tuple(Candidate(**dict(zip(keys, values, strict=True))) for values in product(*keys.values()))
+
+
+#: What validation chooses from, by the kind of loss: nine trials each, so that no method is searched harder than another.
+GRIDS: dict[str, tuple[Candidate, ...]] = {
+    "ce": _grid(weight_decay=(1e-3, 1e-2, 3e-2), epochs=(15, 30, 60)),
+    "elr": _grid(weight=(1.0, 3.0, 7.0), beta=(0.7, 0.9, 0.97)),
+    "sop": _grid(u_rate=(10.0, 30.0, 100.0), v_rate=(3.0, 10.0, 30.0)),
+    "gce": _grid(q=(0.3, 0.7, 1.0), weight_decay=(1e-3, 1e-2, 3e-2)),
+}
+
+
+class Tables(Section):
+    """Tables of ROI volumes: which, what is made of them, the noise and the methods compared.
+
+    `path` is one table (FreeSurfer's columns, one row per scan; or our `roi_volumes.tsv` or `measure` folder, with `scans` and, if there is one, `splits`);
+    `train`, `val`, `test` and `external` are one table each (the authors' `*_volumes.tsv`). Without any, the synthetic
+    table `phantom` is drawn. `grids` replaces what is tried of a method.
+    """
+
+    path: str | None = None
+    scans: str | None = None
+    splits: str | None = None
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    external: str | None = None
+    external_cohorts: tuple[str, ...] = ()
+    subject: str | None = None
+    label: str | None = None
+    regions: tuple[str, ...] | None = None
+    normalise: Literal["ratio", "residual", "none"] = "residual"
+    use_age: bool = False
+    missing: Literal["median", "refuse"] = "median"
+    split: Split = Split()
+    phantom: RoiPhantom = RoiPhantom()
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr", "sop")
+    shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.2, 0.4)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = tuple(range(10))
+    trial_seeds: Count = 2
+    hidden: tuple[Count, ...] = (64, 64)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    fit: Fit = Fit(epochs=60, batch_size=256, class_weights="balanced", device="cpu")
+    grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
+    draws: Annotated[int, Field(ge=100)] = 2000
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_scans(self) -> Tables:
+        several = [name for name in SPLIT_TABLES if getattr(self, name)]
+        if several and (self.path or self.scans):
+            raise ValueError(
+                "either path (with scans and splits), or one table for each of train, val, test and external"
+            )
+        if several and not {"train", "val", "test"} <= set(several):
+            raise ValueError(f"tables of train, val and test; got {' and '.join(several)}")
+        if (self.scans or self.splits) and not (self.path and self.scans):
+            raise ValueError("scans (and splits) go with path, the volumes that `pack` or `measure` wrote")
+        return self
 
 
 class Mri(Section):

@@ -1,0 +1,61 @@
+"""ROI volumes as a network's input: blanks filled, head size taken out, standardised; all by the training scans alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from elr_mri.config import Tables
+from elr_mri.errors import BadInput
+from elr_mri.findings import normalise
+from elr_mri.findings.normalise import ICV
+from elr_mri.lab.roi import RoiTable
+
+
+def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.ndarray, list[str]]:
+    """The inputs of all scans, (n_scans, n_features) float32, and what each is.
+
+    Parameters
+    ----------
+    given : (n_train,) int
+        Training labels as they are given, wrong ones among them: the slopes of head size are those of the scans that are labelled CN. True
+        labels would tell the network what it should not know.
+    """
+    train = table.rows("train")
+    volumes = [name for name in table.regions if not name.endswith("_thickness")]
+    others = [name for name in table.regions if name not in volumes]
+    head = [ICV] if settings.normalise != "none" else []
+    filled, missing = _filled(table.scans[[*table.regions, *head]].astype(float), train, settings.missing)
+    how = normalise.fit(filled.iloc[train[given == 0]], volumes, settings.normalise)
+    parts = {
+        normalise.told(name, how): column
+        for name, column in zip(volumes, normalise.apply(filled, volumes, how).T, strict=True)
+    }
+    parts |= {name: filled[name].to_numpy() for name in others}
+    parts |= {f"{name} missing": column.to_numpy(dtype=float) for name, column in missing.items()}
+    if settings.use_age:
+        age, unknown = _filled(table.scans[["age_years"]].astype(float), train, settings.missing)
+        parts |= {"age_years": age["age_years"].to_numpy()} | {
+            f"{n} missing": c.to_numpy(dtype=float) for n, c in unknown.items()
+        }
+    matrix = np.column_stack(list(parts.values()))
+    mean, deviation = matrix[train].mean(axis=0), matrix[train].std(axis=0)
+    varies = deviation > 1e-12 * np.maximum(1, np.abs(mean))
+    standard = (matrix[:, varies] - mean[varies]) / deviation[varies]
+    return standard.astype(np.float32), [name for name, kept in zip(parts, varies, strict=True) if kept]
+
+
+def _filled(values: pd.DataFrame, train: np.ndarray, missing: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Blanks as the training scans' medians, and which were blank, for each column with blanks; refused where that is asked for."""
+    blank = values.isna()
+    medians = values.iloc[train].median()
+    worst = blank.sum().idxmax()
+    if (missing == "refuse" and blank.any(axis=None)) or medians.isna().any():
+        name = medians.index[medians.isna()][0] if medians.isna().any() else worst
+        raise BadInput(
+            expected="a value of every region",
+            got=f"{int(blank[name].sum())} of {len(values)} blank in {name}",
+            where="the table of volumes",
+            fix="Leave the region out (lab.tables.regions), choose lab.tables.missing: median, or, for intracranial, lab.tables.normalise: none.",
+        )
+    return values.fillna(medians), blank.loc[:, blank.any()]

@@ -1,0 +1,148 @@
+"""The comparison on ROI tables as figures, as a findings JSON and in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from elr_mri.config import Tables
+from elr_mri.findings import style
+from elr_mri.lab.roi import RoiTable
+
+READINGS = {"last": "last epoch", "selected": "selected epoch"}
+TITLES = {"test": "test", "external": "external cohort"}
+#: What a clean or a wrongly labelled scan is predicted as, by column of the curves: label, and place in the house colours.
+_SAID = {"true": ("true class", 2), "given": ("given wrong class", 6), "other": ("another class", 0)}
+
+
+def draw_accuracies(results: pd.DataFrame, methods: list[str], stem: Path) -> None:
+    """Balanced accuracy by share of wrong labels, one line per method; test and external beside each other, one row per reading."""
+    splits = [split for split in TITLES if split in set(results["split"])]
+    with style.drawing():
+        drawn = style.figure(3.4 * len(splits) + 1.6, 5.6)
+        axes = drawn.subplots(2, len(splits), sharex=True, sharey=True, squeeze=False)
+        for row, (reading, told) in zip(axes, READINGS.items(), strict=True):
+            for one, split in zip(row, splits, strict=True):
+                part = results[(results["split"] == split) & (results["reading"] == reading)]
+                _lines(one, part, methods)
+                n = part.iloc[0]
+                one.set_title(f"{TITLES[split]}, {told}" + f"\n{n['n_scans']} scans, {n['n_subjects']} subjects")
+            row[0].set_ylabel("balanced accuracy, %")
+        for one in axes[-1]:
+            one.set_xlabel("wrong training labels drawn, %")
+        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
+        style.save(drawn, stem)
+
+
+def _lines(axes, part: pd.DataFrame, methods: list[str]) -> None:
+    """One line per method with its intervals, moved sideways a little so that intervals do not cover each other."""
+    shares = sorted(part["share"].unique())
+    step = 100 * (shares[1] - shares[0]) / 25 if len(shares) > 1 else 1
+    for place, method in enumerate(methods):
+        lines = part[part["method"] == method].sort_values("share")
+        x = 100 * lines["share"] + step * (place - (len(methods) - 1) / 2)
+        y, low, high = (100 * lines[name] for name in ("balanced_accuracy", "low", "high"))
+        look = style.model_style(methods, method)
+        axes.errorbar(x, y, [y - low, high - y], label=method, markersize=4, elinewidth=0.9, capsize=2, **look)
+    axes.axhline(100 / 3, color=style.QUIET, linewidth=0.8, linestyle=":")
+    axes.set_xticks([100 * share for share in shares])
+
+
+def draw_memorization(curves: pd.DataFrame, methods: list[str], stem: Path) -> None:
+    """What each method says of clean (upper rows) and wrongly labelled training scans (lower rows), epoch by epoch, at the largest share."""
+    part = curves[curves["share"] == curves["share"].max()]
+    with style.drawing():
+        drawn = style.figure(2.3 * len(methods) + 1.2, 4.4)
+        axes = drawn.subplots(2, len(methods), sharey=True, squeeze=False)
+        for column, method in zip(axes.T, methods, strict=True):
+            for one, group in zip(column, ("clean", "wrong"), strict=True):
+                lines = part[(part["method"] == method) & (part["group"] == group)]
+                for name, (label, place) in _SAID.items():
+                    if name == "given" and group == "clean":
+                        continue
+                    colour, _, dash = style.MODEL_STYLES[place]
+                    one.plot(lines["epoch"], 100 * lines[name], color=colour, linestyle=dash, label=label)
+                one.set_ylim(0, 100)
+            column[0].set_title(method)
+            column[1].set_xlabel("epoch")
+        axes[0, 0].set_ylabel("clean scans\npredicted as, %")
+        axes[1, 0].set_ylabel("wrongly labelled scans\npredicted as, %")
+        drawn.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside right upper")
+        style.save(drawn, stem)
+
+
+def findings(
+    results: pd.DataFrame, differences: pd.DataFrame, trials: pd.DataFrame, table: RoiTable, settings: Tables
+) -> dict[str, Any]:
+    """All that was found, as plain numbers (shares, not percent); blanks are null."""
+    return {
+        "n_regions": len(table.regions),
+        "left_out": table.left_out,
+        "synthetic": not (settings.path or settings.train),
+        "chosen": _plain(trials[trials["chosen"] == 1].drop(columns="chosen")),
+        "results": _plain(results),
+        "differences": _plain(differences),
+    }
+
+
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def summary(
+    results: pd.DataFrame, differences: pd.DataFrame, trials: pd.DataFrame, table: RoiTable, settings: Tables
+) -> str:
+    """The comparison in plain words: what was compared, what helped, and what did not."""
+    n = len(settings.seeds)
+    made_up = "a synthetic table" if not (settings.path or settings.train) else "the table of the config"
+    lines = [
+        "# Wrong labels on tables of ROI volumes",
+        "",
+        f"Scans of {made_up}, {len(table.regions)} regions each; a small network learns CN, MCI and AD from labels of which a share was moved to a "
+        f"neighbouring class. Figures are balanced accuracies by true labels in percent, means over {n} seeds, with {100 * settings.level:g} % intervals over "
+        "subjects and seeds. Settings were chosen on wrong validation labels, with as many trials for each method; no test or external scan took part.",
+        "",
+    ]
+    for split in TITLES:
+        for reading, told in READINGS.items():
+            part = results[(results["split"] == split) & (results["reading"] == reading)]
+            if len(part):
+                lines += [f"## {TITLES[split].capitalize()}, {told}", "", *_table(part), ""]
+    lines += ["## What was gained", "", *_gains(differences), ""]
+    lines += ["## Settings that were chosen", ""]
+    for row in trials[trials["chosen"] == 1].itertuples():
+        lines.append(f"- {100 * row.share:g} % wrong, {row.method}: {row.keys or 'as it is'}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(part: pd.DataFrame) -> list[str]:
+    """One row per method, one column per share."""
+    shares = sorted(part["share"].unique())
+    lines = ["| method | " + " | ".join(f"{100 * s:g} % wrong" for s in shares) + " |", "|---|" + "---|" * len(shares)]
+    for method, rows in part.groupby("method", sort=False):
+        at = rows.set_index("share")
+        cells = [
+            f"{100 * r['balanced_accuracy']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})"
+            for r in (at.loc[s] for s in shares)
+        ]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _gains(differences: pd.DataFrame) -> list[str]:
+    """A sentence per difference: helps or harms where Holm's p-value is below 0.05, else not shown to differ."""
+    lines = [
+        f"{len(differences)} differences were looked at; “shown” means that Holm's p-value over all of them is below 0.05.",
+        "",
+    ]
+    for row in differences.itertuples():
+        verdict = "not shown to differ"
+        if row.p_holm < 0.05:
+            verdict = "**helps** (shown)" if row.difference > 0 else "**harms** (shown)"
+        lines.append(
+            f"- {TITLES[row.split]}, {READINGS[row.reading]}, {100 * row.share:g} % wrong: {row.method} − {row.reference} "
+            f"{100 * row.difference:+.1f} points ({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f}): {verdict}"
+        )
+    return lines

@@ -1,0 +1,197 @@
+"""Do wrong labels mislead a small network on ROI volumes, and does early-learning regularization help? `elr-mri lab tables`.
+
+For each share of wrong labels every method gets the settings that noisy validation labels favour (`table_choice.py`), is trained with
+each seed, and is scored by true labels on test and external scans (`table_scores.py`). Two readings: the last epoch, where memorization shows, and the epoch of
+the lowest validation cross-entropy by given labels, which is early stopping. The first method (cross-entropy) is also run untuned, at
+the training settings that all share: that is what ELR's own paper compares with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import softmax
+
+from elr_mri import provenance
+from elr_mri.config import Fit, Lab, Loss
+from elr_mri.errors import BadInput
+from elr_mri.findings.metrics import score
+from elr_mri.lab import table_page, table_scores
+from elr_mri.lab.curves import memorization
+from elr_mri.lab.roi import RoiTable, read_roi
+from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, grid_of
+from elr_mri.lab.table_runs import Data, Run, outcome
+from elr_mri.scans.cells import write_tsv
+from elr_mri.scans.table import CLASSES
+
+VERSION = 1
+#: Added to the name of the first method for its untuned runs.
+UNTUNED = " untuned"
+
+
+def tables(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = print) -> Path:
+    """Run the comparison that `settings.tables` describes and write its tables, figures and findings; an interrupted one continues.
+
+    Returns
+    -------
+    Path of `findings.json`; beside it lie results.tsv, differences.tsv, seeds.tsv, trials.tsv, wrong_labels.tsv, curves.tsv, summary.md, the
+    figures, and every run under `runs/`.
+    """
+    out_dir, own = Path(out_dir), settings.tables
+    torch.set_num_threads(1)  # several threads add up in another order, and such small matrices gain nothing
+    if TRIAL_DRAW in own.seeds:
+        raise BadInput(
+            expected="other seeds", got=str(TRIAL_DRAW), where="lab.tables.seeds", fix="It is the trials' own."
+        )
+    losses = {method: settings.method(method) for method in own.methods}
+    grids = {method: grid_of(method, loss, own.grids) for method, loss in losses.items()}
+    check_budgets(grids)
+    table = read_roi(own)
+    digest = provenance.digest_json([table.scans.to_csv(), table.regions])
+    data = Data(table, digest, settings.noise, own, out_dir / "runs")
+    told = f"{len(table.regions)} regions; " + ", ".join(
+        f"{split} {n} scans of {table.scans.loc[table.scans['split'] == split, 'subject_id'].nunique()} subjects"
+        for split, n in table.scans["split"].value_counts().items()
+    )
+    tell(f"tables: {told}")
+    chosen, trials = _choices(losses, grids, data, tell)
+    runs = _scored_runs(chosen, data, tell)
+    _write(out_dir, data, settings, chosen, trials, runs)
+    tell((out_dir / "summary.md").read_text(encoding="utf-8"))
+    return out_dir / "findings.json"
+
+
+def _choices(losses: dict[str, Loss], grids: dict, data: Data, tell: Callable) -> tuple[dict, pd.DataFrame]:
+    """(method, share) -> loss and training, the first method also untuned; and the table of all trials."""
+    chosen, told = {}, []
+    first = next(iter(losses))
+    for share in data.settings.shares:
+        chosen[first + UNTUNED, share] = losses[first], data.settings.fit
+        for method, loss in losses.items():
+            *chosen[method, share], lines = choose(method, loss, grids[method], share, data)
+            told.append(lines)
+            best = lines[lines["chosen"] == 1].iloc[0]
+            tell(
+                f"tables: {100 * share:g} % wrong, {method}: {best['keys'] or 'as it is'} of {len(lines)} trials "
+                f"(noisy validation balanced accuracy {100 * best['val_balanced_accuracy']:.1f})"
+            )
+    return chosen, pd.concat(told, ignore_index=True)
+
+
+def _scored_runs(chosen: dict[tuple[str, float], tuple[Loss, Fit]], data: Data, tell: Callable) -> dict[tuple, dict]:
+    """(method, share, seed) -> record of its run."""
+    judged = ("val", *unseen(data.table))
+    runs, n = {}, len(chosen) * len(data.settings.seeds)
+    for (method, share), (loss, fit) in chosen.items():
+        for seed in data.settings.seeds:
+            name = method.replace(" ", "-")
+            runs[method, share, seed] = outcome(Run(name, loss, fit, share, seed, seed, judged), data)
+        tell(f"tables: {len(runs)} of {n} scored runs ({100 * share:g} % wrong, {method})")
+    return runs
+
+
+def unseen(table: RoiTable) -> tuple[str, ...]:
+    """The splits that are only scored on."""
+    return tuple(split for split in ("test", "external") if len(table.rows(split)))
+
+
+def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.DataFrame, runs: dict) -> None:
+    own, methods = settings.tables, list(dict.fromkeys(method for method, _ in chosen))
+    scored, counts = _scored(data, methods, runs), _counts(data.table)
+    how = {"seed": settings.noise.seed, "level": own.level}
+    results = table_scores.results(scored, **how).merge(counts, on="split")
+    first = own.methods[0]
+    pairs = [(m, first) for m in own.methods[1:]] + [(m, first + UNTUNED) for m in own.methods]
+    differences = table_scores.differences(scored, pairs, **how)
+    curves = _curves(data, runs)
+    found = {
+        "results.tsv": results,
+        "differences.tsv": differences,
+        "seeds.tsv": _seeds(data, runs),
+        "trials.tsv": trials,
+        "wrong_labels.tsv": _wrong_labels(data),
+        "curves.tsv": curves,
+    }
+    for name, frame in found.items():
+        with provenance.atomic(out_dir / name) as draft:
+            write_tsv(frame, draft)
+    table_page.draw_accuracies(results, methods, out_dir / "balanced_accuracy")
+    if len(curves):
+        table_page.draw_memorization(curves, methods, out_dir / "memorization")
+    provenance.write_text(out_dir / "summary.md", table_page.summary(results, differences, trials, data.table, own))
+    path = out_dir / "findings.json"
+    provenance.write_json(path, table_page.findings(results, differences, trials, data.table, own))
+    provenance.record(path, step="lab tables", version=VERSION, inputs=data.table.digests, settings=settings)
+
+
+def _scored(data: Data, methods: list[str], runs: dict) -> dict[tuple, tuple[np.ndarray, np.ndarray]]:
+    """(method, share, split, reading) -> accuracies over seeds and draws."""
+    own, scored = data.settings, {}
+    for split in unseen(data.table):
+        part = data.table.scans.iloc[data.table.rows(split)]
+        labels, subjects = part["label"].to_numpy(), part["subject_id"].to_numpy()
+        for share in own.shares:
+            for method in methods:
+                for reading, key in (("last", "last"), ("selected", "best")):
+                    said = [runs[method, share, seed][f"{key}_{split}"] for seed in own.seeds]
+                    scored[method, share, split, reading] = table_scores.draw_accuracies(
+                        labels, said, subjects, draws=own.draws, seed=data.noise.seed
+                    )
+    return scored
+
+
+def _counts(table: RoiTable) -> pd.DataFrame:
+    """Scans and subjects of each split that is scored on."""
+    parts = {split: table.scans.iloc[table.rows(split)] for split in unseen(table)}
+    return pd.DataFrame(
+        [(split, len(part), part["subject_id"].nunique()) for split, part in parts.items()],
+        columns=["split", "n_scans", "n_subjects"],
+    )
+
+
+def _seeds(data: Data, runs: dict) -> pd.DataFrame:
+    """Every run: scores by true labels, the epoch that was selected, and the share of training labels that are wrong."""
+    rows, labels = [], data.table.scans["label"].to_numpy()
+    train = labels[data.table.rows("train")]
+    for (method, share, seed), kept in runs.items():
+        wrong = float((data.given("train", share, seed) != train).mean())
+        for split in unseen(data.table):
+            for reading, key in (("last", "last"), ("selected", "best")):
+                told = score(labels[data.table.rows(split)], softmax(kept[f"{key}_{split}"].astype(float), axis=1))
+                epoch = int(kept["best"]) + 1 if reading == "selected" else len(kept["said"])
+                rows.append((method, share, seed, split, reading, epoch, wrong, *(told[n] for n in _SCORES)))
+    names = ["method", "share", "seed", "split", "reading", "epoch", "wrong_share", *_SCORES]
+    return pd.DataFrame(rows, columns=names)
+
+
+_SCORES = ("accuracy", "balanced_accuracy", "macro_auc")
+
+
+def _wrong_labels(data: Data) -> pd.DataFrame:
+    """Every label that was made wrong: share, seed, split, scan_id, true, given."""
+    rows = []
+    for share in data.settings.shares:
+        for seed in data.settings.seeds:
+            for split in data.noise.splits:
+                part = data.table.scans.iloc[data.table.rows(split)]
+                given, true = data.given(split, share, seed), part["label"].to_numpy()
+                for place in np.flatnonzero(given != true):
+                    rows.append(
+                        (share, seed, split, part["scan_id"].iloc[place], CLASSES[true[place]], CLASSES[given[place]])
+                    )
+    return pd.DataFrame(rows, columns=["share", "seed", "split", "scan_id", "true", "given"])
+
+
+def _curves(data: Data, runs: dict) -> pd.DataFrame:
+    """Memorization of the first seed's training scans, by method and share."""
+    true = data.table.scans["label"].to_numpy()[data.table.rows("train")]
+    parts = [
+        memorization(kept["said"], true, data.given("train", share, seed)).assign(method=method, share=share)
+        for (method, share, seed), kept in runs.items()
+        if share > 0 and seed == data.settings.seeds[0]
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
