@@ -26,6 +26,7 @@ from elr_mri.sections.lab import (
     Linear,
     Noise,
     RoiPhantom,
+    TableFit,
     Tables,
 )
 from elr_mri.sections.learning import Ablations, Augment, Explain, Model, Predict, Train, Variant
@@ -73,6 +74,7 @@ __all__ = [
     "Sop",
     "Split",
     "Study",
+    "TableFit",
     "Tables",
     "Train",
     "Variant",
