@@ -11,6 +11,8 @@ from elr_mri.config import Tables
 from elr_mri.findings import style
 from elr_mri.lab.roi import RoiTable
 
+#: Below this a p-value of Holm's shows a difference.
+SHOWN = 0.05
 READINGS = {"last": "last epoch", "selected": "selected epoch"}
 TITLES = {"test": "test", "external": "external cohort"}
 #: What a clean or a wrongly labelled scan is predicted as, by column of the curves: label, and place in the house colours.
@@ -47,6 +49,15 @@ def _lines(axes, part: pd.DataFrame, methods: list[str]) -> None:
         look = style.model_style(methods, method)
         axes.errorbar(x, y, [y - low, high - y], label=method, markersize=4, elinewidth=0.9, capsize=2, **look)
     axes.axhline(100 / 3, color=style.QUIET, linewidth=0.8, linestyle=":")
+    axes.annotate(
+        "chance",
+        (1, 100 / 3),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color=style.QUIET,
+    )
     axes.set_xticks([100 * share for share in shares])
 
 
@@ -69,7 +80,8 @@ def draw_memorization(curves: pd.DataFrame, methods: list[str], stem: Path) -> N
             column[1].set_xlabel("epoch")
         axes[0, 0].set_ylabel("clean scans\npredicted as, %")
         axes[1, 0].set_ylabel("wrongly labelled scans\npredicted as, %")
-        drawn.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside right upper")
+        title = f"{100 * part['share'].iloc[0]:g} % wrong labels drawn"
+        drawn.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside right upper", title=title)
         style.save(drawn, stem)
 
 
@@ -132,17 +144,22 @@ def _table(part: pd.DataFrame) -> list[str]:
 
 
 def _gains(differences: pd.DataFrame) -> list[str]:
-    """A sentence per difference: helps or harms where Holm's p-value is below 0.05, else not shown to differ."""
+    """The differences by what they show: where Holm's p-value is below 0.05 a method helps or harms, elsewhere nothing is shown."""
+    shown = differences["p_holm"] < SHOWN
+    kinds = {
+        "Helps": differences[shown & (differences["difference"] > 0)],
+        "Harms": differences[shown & (differences["difference"] < 0)],
+        "Not shown to help or to harm": differences[~shown],
+    }
     lines = [
-        f"{len(differences)} differences were looked at; “shown” means that Holm's p-value over all of them is below 0.05.",
-        "",
+        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed; shown to help or harm where Holm's p-value over all of them "
+        f"is below {SHOWN:g}."
     ]
-    for row in differences.itertuples():
-        verdict = "not shown to differ"
-        if row.p_holm < 0.05:
-            verdict = "**helps** (shown)" if row.difference > 0 else "**harms** (shown)"
-        lines.append(
-            f"- {TITLES[row.split]}, {READINGS[row.reading]}, {100 * row.share:g} % wrong: {row.method} − {row.reference} "
-            f"{100 * row.difference:+.1f} points ({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f}): {verdict}"
-        )
+    for kind, rows in kinds.items():
+        lines += ["", f"### {kind} ({len(rows)})", ""]
+        lines += [
+            f"- {100 * row.share:g} % wrong, {TITLES[row.split]}, {READINGS[row.reading]}: {row.method} − {row.reference} {100 * row.difference:+.1f} "
+            f"({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f})"
+            for row in rows.sort_values(["share", "split", "reading"], kind="stable").itertuples()
+        ] or ["- none"]
     return lines

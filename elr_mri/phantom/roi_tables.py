@@ -117,8 +117,8 @@ NACC = Cohort("NACC", (0.52, 0.28, 0.20), (71.0, 9.0), 6, 0.04, 1.3)
 
 
 def roi_tables(settings: RoiPhantom, out_dir: Path | str) -> Path:
-    """Write `roi_volumes.csv`, one row per scan, columns as FreeSurfer names them; diagnosis is the true one. Returns its path."""
-    path = Path(out_dir) / "roi_volumes.csv"
+    """Write `roi_volumes.tsv`, one row per scan, columns as FreeSurfer names them; diagnosis is the true one. Returns its path."""
+    path = Path(out_dir) / "roi_volumes.tsv"
     facts = {"step": "phantom", "version": VERSION, "inputs": {}, "settings": settings}
     if not provenance.is_current(path, **facts):
         with provenance.atomic(path) as draft:

@@ -28,6 +28,7 @@ from elr_mri.sections.lab import (
     Mri,
     Noise,
     RoiPhantom,
+    TableFit,
     Tables,
 )
 from elr_mri.sections.learning import Ablations, Augment, Explain, Model, Predict, Train, Variant
@@ -77,6 +78,7 @@ __all__ = [
     "Sop",
     "Split",
     "Study",
+    "TableFit",
     "Tables",
     "Train",
     "Variant",

@@ -122,6 +122,17 @@ GRIDS: dict[str, tuple[Candidate, ...]] = {
 }
 
 
+class TableFit(Fit):
+    """As `Fit`, with defaults for a table: large batches, and a given class counts by itself, not by its share.
+
+    Neighbours' labels make MCI the commonest given class, and a network that hesitates would call everyone MCI.
+    """
+
+    batch_size: Count = 256
+    class_weights: Literal["none", "balanced"] = "balanced"
+    device: str = "cpu"
+
+
 class Tables(Section):
     """Tables of ROI volumes: which, what is made of them, the noise and the methods compared.
 
@@ -152,7 +163,7 @@ class Tables(Section):
     trial_seeds: Count = 2
     hidden: tuple[Count, ...] = (64, 64)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    fit: Fit = Fit(epochs=60, batch_size=256, class_weights="balanced", device="cpu")
+    fit: TableFit = TableFit()
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
     draws: Annotated[int, Field(ge=100)] = 2000
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95

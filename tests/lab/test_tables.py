@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from elr_mri.config import METHODS, Candidate, Fit, Lab, Noise, RoiPhantom, Tables, parse
+from elr_mri.config import METHODS, Candidate, Lab, Noise, RoiPhantom, TableFit, Tables, parse
 from elr_mri.errors import BadInput
 from elr_mri.findings.metrics import weighted_balanced_accuracy
 from elr_mri.imaging.labels import ROI, ROI_TABLE, VOLUMES
@@ -23,7 +23,7 @@ from elr_mri.phantom.roi_tables import draw_table, roi_tables
 from elr_mri.scans.table import CLASSES, SCANS, SPLIT
 
 SMALL = RoiPhantom(n_train=40, n_val=20, n_test=20, n_external=20)
-FIT = Fit(epochs=3, batch_size=64, device="cpu", class_weights="balanced")
+FIT = TableFit(epochs=3, batch_size=64)
 LESS = {"shares": (0.4,), "seeds": (0, 1), "trial_seeds": 1, "fit": FIT, "draws": 100, "hidden": (8,)}
 GRIDS = {
     "ce": (Candidate(weight_decay=1e-3), Candidate(weight_decay=0.1)),
@@ -53,23 +53,6 @@ def published(frame: pd.DataFrame) -> pd.DataFrame:
         **{"mmse": 30, "cdr_sb": 0.5, "hippocampus_vol": 1.0, "apoe4": 1, "BrainSegVol": 1e6, "SurfaceHoles": 9, "BrainSegVol-to-eTIV": 0.7},
         **{"Measure:volume": frame["participant_id"] + "_" + frame["session_id"] + "_T1w", "5th-Ventricle": 0.0},
     )  # fmt: skip
-
-
-def test_the_synthetic_table_is_the_same_for_a_seed_and_its_classes_differ_where_the_disease_is(
-    drawn: pd.DataFrame,
-) -> None:
-    pd.testing.assert_frame_equal(drawn, draw_table(SMALL))
-    assert not drawn["Left-Hippocampus"].equals(draw_table(SMALL.model_copy(update={"seed": 1}))["Left-Hippocampus"])
-    assert drawn.groupby("participant_id")["split"].nunique().max() == 1
-    means = drawn.groupby("diagnosis")[
-        ["Left-Hippocampus", "rh_entorhinal_volume", "Left-Inf-Lat-Vent", "lh_pericalcarine_volume"]
-    ].mean()
-    ratio = means.loc["AD"] / means.loc["CN"]
-    assert ratio["Left-Hippocampus"] < 0.9 and ratio["rh_entorhinal_volume"] < 0.9 and ratio["Left-Inf-Lat-Vent"] > 1.2
-    assert abs(ratio["lh_pericalcarine_volume"] - 1) < 0.1
-    flat = draw_table(SMALL.model_copy(update={"effect_scale": 0.0}))
-    still = flat.groupby("diagnosis")["Left-Hippocampus"].mean()
-    assert still["AD"] / still["CN"] > ratio["Left-Hippocampus"] + 0.05
 
 
 def test_one_table_with_freesurfer_columns(tmp_path: Path, drawn: pd.DataFrame) -> None:
@@ -109,6 +92,7 @@ def test_one_published_table_for_each_split(tmp_path: Path, drawn: pd.DataFrame)
 
 @pytest.mark.parametrize("layout", ["roi_volumes.tsv", "measure"])
 def test_our_own_volumes_beside_the_scan_table(tmp_path: Path, drawn: pd.DataFrame, layout: str) -> None:
+    drawn = drawn.groupby(["split", "diagnosis"]).head(2).reset_index(drop=True)
     scan_id = drawn["participant_id"].str.removeprefix("sub-") + "_" + drawn["session_id"]
     sides = {"hippocampus_left": "Left-Hippocampus", "hippocampus_right": "Right-Hippocampus", "entorhinal_left": "lh_entorhinal_volume", "entorhinal_right": "rh_entorhinal_volume"}  # fmt: skip
     volumes = pd.DataFrame({ours: drawn[theirs] for ours, theirs in sides.items()})
