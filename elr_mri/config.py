@@ -53,9 +53,10 @@ def parse(model: type[T], content: Any, *, where: str) -> T:
                 where=where,
                 fix=f"Did you mean {near[0]!r}?" if near else "Remove it.",
             ) from problem
+        told, _, own = fault["msg"].removeprefix("Value error, ").partition("; got ")
         raise BadInput(
-            expected=fault["msg"][0].lower() + fault["msg"][1:],
-            got="nothing" if fault["type"] == "missing" else reprlib.repr(fault["input"]),
+            expected=told[0].lower() + told[1:],
+            got=own or ("nothing" if fault["type"] == "missing" else reprlib.repr(fault["input"])),
             where=f"{where}, key {key}",
             fix="See config/README.md for every key.",
         ) from problem

@@ -100,4 +100,4 @@ def lab_models(models: dict[str, dict[str, Any]], lab: dict[str, Any]) -> dict[s
     own = ("elr", "sop", "gce", "label_smoothing", "patience")
     network = {key: value for key, value in models[base].items() if key not in own}
     network |= {key: mri[key] for key in ("epochs", "learning_rate") if mri.get(key) is not None}
-    return {name: {**network, **losses[name]} for name in mri.get("methods") or ("ce", "elr") if name in losses}
+    return {name: {**network, **losses[name]} for name in mri.get("methods") or ("ce", "elr")}

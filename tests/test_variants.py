@@ -57,10 +57,10 @@ def test_the_workflow_and_the_package_mean_the_same_variants():
 @pytest.mark.parametrize(
     ("ablations", "told"),
     [
-        ({"base": "wdie"}, "ablations.base must be one of wide; got 'wdie'"),
+        ({"base": "wdie"}, "ablations.base must be one of wide, got 'wdie'"),
         ({"variants": {"wide": {"width": 2}}}, "other names than train.models.*got 'wide'"),
         ({"variants": {"explain": {"width": 2}}}, "other names than train.models.*got 'explain'"),
-        ({"variants": {"a_b": {"width": 2}}}, "named in a-z, 0-9 and -; got 'a_b'"),
+        ({"variants": {"a_b": {"width": 2}}}, "named in a-z, 0-9 and -, got 'a_b'"),
         ({"variants": {"same": {}}}, "ablations.variants.same must change a key"),
         ({"variants": {"a": {"widht": 2}}}, "Did you mean 'width'"),
         ({"variants": {"a": {"width": 0}}}, "ablations.variants.a.width"),

@@ -144,6 +144,14 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_lab_s_models_are_known(self) -> Study:
+        models = list(self.train.models)
+        for key, named in (("mri.base", self.lab.mri.base), ("audit.model", self.lab.audit.model)):
+            if named is not None and named not in models:
+                raise ValueError(f"lab.{key} must be one of {', '.join(models) or 'train.models'}; got {named!r}")
+        return self
+
+    @model_validator(mode="after")
     def _names_fit_together(self) -> Study:
         models = list(self.train.models)
         for slug in models:

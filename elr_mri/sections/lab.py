@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Annotated, Literal
 
@@ -216,6 +217,18 @@ class Lab(Section):
     tables: Tables = Tables()
     mri: Mri = Mri()
     audit: LabelAudit = LabelAudit()
+
+    @model_validator(mode="after")
+    def _methods_are_known(self) -> Lab:
+        for name in self.methods:
+            if not re.fullmatch(r"[a-z0-9-]+", name):
+                raise ValueError(f"methods must be named in a-z, 0-9 and -; got {name!r}")
+        known = METHODS | self.methods
+        for room in ("linear", "images", "tables", "mri"):
+            for name in getattr(self, room).methods:
+                if name not in known:
+                    raise ValueError(f"{room}.methods must be among {', '.join(known)}; got {name!r}")
+        return self
 
     def method(self, name: str) -> Loss:
         """A method by its name."""
