@@ -12,7 +12,7 @@ import difflib
 import json
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -56,10 +56,18 @@ def parse(model: type[T], content: Any, *, where: str) -> T:
         told, _, own = fault["msg"].removeprefix("Value error, ").partition("; got ")
         raise BadInput(
             expected=told[0].lower() + told[1:],
-            got=own or ("nothing" if fault["type"] == "missing" else reprlib.repr(fault["input"])),
+            got=own or _told(fault),
             where=f"{where}, key {key}",
             fix="See config/README.md for every key.",
         ) from problem
+
+
+def _told(fault: Mapping[str, Any]) -> str:
+    """What was given in place of what a fault of pydantic's expects; a whole section is not repeated."""
+    if fault["type"] == "missing":
+        return "nothing"
+    whole = fault["type"] == "value_error" and isinstance(fault["input"], dict)
+    return "something else" if whole else reprlib.repr(fault["input"])
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

@@ -16,8 +16,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     "elr-weights": {"elr": {"targets": "weights"}},
     "elr-networks": {"elr": {"targets": "networks"}},
     "elr-plus": {"elr": {"targets": "both", "mixup": 1.0}},
-    "sop": {"sop": {}},
-    "gce": {"gce": {}},
+    "sop": {"sop": {}, "label_smoothing": 0.0},
+    "gce": {"gce": {}, "label_smoothing": 0.0},
     "smoothing": {"label_smoothing": 0.1},
     "early-stopping": {"patience": 5},
 }

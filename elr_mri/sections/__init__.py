@@ -9,7 +9,7 @@ import re
 import warnings
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
@@ -149,7 +149,25 @@ class Study(Section):
         for key, named in (("mri.base", self.lab.mri.base), ("audit.model", self.lab.audit.model)):
             if named is not None and named not in models:
                 raise ValueError(f"lab.{key} must be one of {', '.join(models) or 'train.models'}; got {named!r}")
+        if models:
+            self._lab_training()
+        if self.lab.mri.reported is not None and self.lab.noise.kind == "instance":
+            raise ValueError(
+                "lab.noise.kind: instance needs predictions of a reference model, which the workflow does not have "
+                "(`elr-mri lab noise --predictions` takes them): set lab.mri.reported to null"
+            )
         return self
+
+    def _lab_training(self) -> Train:
+        """The methods of `lab.mri` as models of the training; refuses what cannot be trained."""
+        plain = {slug: model.model_dump(exclude_unset=True) for slug, model in self.train.models.items()}
+        models = variants.lab_models(plain, self.lab.model_dump(exclude_unset=True))
+        try:
+            return Train.model_validate({**self.train.model_dump(exclude_unset=True), "models": models})
+        except ValidationError as problem:
+            fault = problem.errors()[0]
+            key = ".".join(map(str, fault["loc"]))
+            raise ValueError(f"lab.mri.methods that can be trained ({key + ': ' if key else ''}{fault['msg']})") from problem
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Study:

@@ -6,7 +6,7 @@ import re
 from itertools import product
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
@@ -15,6 +15,18 @@ from elr_mri.sections.scans import Split
 from elr_mri.variants import LOSSES
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+def _different(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"each value once; got {', '.join(f'{v:g}' for v in values)}")
+    return values
+
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_different)]
+Shares = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_different)]
+Methods = Annotated[tuple[str, ...], Field(min_length=1)]
 #: One table each, where a table is not of all scans.
 SPLIT_TABLES = ("train", "val", "test", "external")
 
@@ -36,7 +48,13 @@ class Noise(Section):
     map: dict[int, int] = Field(default={})
     per: Literal["scan", "subject"] = "scan"
     splits: tuple[Literal["train", "val"], ...] = ("train", "val")
-    seed: int = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _a_map_goes_with_asymmetric(self) -> Noise:
+        if self.map and self.kind != "asymmetric":
+            raise ValueError(f"map goes with `kind: asymmetric`; got {self.kind}")
+        return self
 
 
 class Fit(Section):
@@ -71,9 +89,9 @@ class Linear(Section):
     share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     iterations: Annotated[int, Field(ge=2)] = 1500
     learning_rate: Positive = 0.1
-    methods: tuple[str, ...] = ("ce", "elr")
+    methods: Methods = ("ce", "elr")
     sigmas: tuple[Positive, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Images(Section):
@@ -87,7 +105,7 @@ class Images(Section):
 class RoiPhantom(Section):
     """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's."""
 
-    seed: int = 0
+    seed: Seed = 0
     n_train: Count = 460
     n_val: Count = 99
     n_test: Count = 96
@@ -158,9 +176,9 @@ class Tables(Section):
     missing: Literal["median", "refuse"] = "median"
     split: Split = Split()
     phantom: RoiPhantom = RoiPhantom()
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr", "sop")
-    shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.2, 0.4)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = tuple(range(10))
+    methods: Methods = ("ce", "elr", "sop")
+    shares: Shares = (0.0, 0.2, 0.4)
+    seeds: Seeds = tuple(range(10))
     trial_seeds: Count = 2
     hidden: tuple[Count, ...] = (64, 64)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -192,10 +210,10 @@ class Mri(Section):
     """
 
     base: str | None = None
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr")
-    shares: tuple[Share, ...] = (0.0, 0.2, 0.4)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
-    reported: Share | None = 0.4
+    methods: Methods = ("ce", "elr")
+    shares: Shares = (0.0, 0.2, 0.4)
+    seeds: Seeds = (0, 1, 2)
+    reported: Share | None = None
     epochs: Count | None = None
     learning_rate: Positive | None = None
 

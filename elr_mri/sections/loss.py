@@ -44,6 +44,9 @@ class Elr(Section):
             raise ValueError(
                 "mixup needs targets of unmixed scans, which `targets: weights` or `targets: both` look at"
             )
+        averaged = {"ema", "ema_ramp_steps"} if not self.averages_weights else set()
+        if idle := [name for name in sorted(averaged) if getattr(self, name) != Elr.model_fields[name].default]:
+            raise ValueError(f"{idle[0]} is of averaged weights, which `targets: {self.targets}` has none of")
         return self
 
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,57 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 
 
-@pytest.mark.parametrize("zone", ["imaging", "learning", "findings"])
+@pytest.mark.parametrize("zone", ["imaging", "learning", "findings", "lab"])
 def test_environments_repeat_the_pins_of_pyproject(zone):
     environment = yaml.safe_load((ROOT / "envs" / f"{zone}.yaml").read_text())
     pip = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
     assert sorted(pip) == sorted({*PROJECT["dependencies"], *PROJECT["optional-dependencies"][zone]})
+
+
+def _closure(names: set[str]) -> set[str]:
+    """Distributions and what they require, in plain names."""
+    found: set[str] = set()
+    while names:
+        name = re.sub(r"[-_.]+", "-", names.pop()).lower()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            required = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # of another platform, or an optional one
+            continue
+        names |= {re.match(r"[\w.-]+", line)[0] for line in required if "extra ==" not in line}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("zone", "modules"),
+    [
+        ("learning", ["learning.train", "learning.predict", "learning.explain", "lab.scan_noise"]),
+        ("findings", ["findings.baseline", "findings.evaluate", "findings.report"]),
+        ("lab", ["lab.linear", "lab.tables", "lab.mri", "lab.audit"]),
+    ],
+)
+def test_a_zone_s_steps_import_what_its_environment_has(zone, modules):
+    pins = {*PROJECT["dependencies"], *PROJECT["optional-dependencies"][zone]}
+    own = _closure({pin.split("==")[0] for pin in pins})
+    tops = metadata.packages_distributions()
+    missing = {top for top, of in tops.items() if not own & {re.sub(r"[-_.]+", "-", name).lower() for name in of}}
+    missing -= {"elr_mri", "pip", "setuptools", "pkg_resources", "_distutils_hack"}
+    code = f"""
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {missing!r}:
+            raise ModuleNotFoundError("not in this environment: " + name)
+
+sys.meta_path.insert(0, Absent())
+for module in {modules!r}:
+    importlib.import_module("elr_mri." + module)
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
 
 
 def test_every_dependency_is_pinned_once():

@@ -7,7 +7,7 @@ LAB_MODELS = lab_models(MODELS, LAB_SETTINGS)
 LAB_RUN = LAB / "mri" / "{slug}" / "share-{share}" / "seed-{seed}"
 LAB_LABELS = LAB / "mri" / "labels" / "share-{share}_seed-{seed}.tsv"
 #: The model whose targets are read for doubtful labels: the one named, else the first with early-learning regularization.
-AUDITED = (LAB_SETTINGS.get("audit") or {}).get("model") or next((slug for slug, model in MODELS.items() if model.get("elr")), [])
+AUDITED = (LAB_SETTINGS.get("audit") or {}).get("model") or next((slug for slug, model in MODELS.items() if model.get("elr") is not None), [])
 #: Who is right in a phantom study: read to make labels wrong and to judge, by no step that learns. No input: a study whose truth was taken away goes on without.
 TRUTH = f"--truth {shlex.quote(str(RESULTS / 'phantom' / 'truth' / 'visits.tsv'))}" if config.get("phantom") else ""
 
@@ -26,6 +26,17 @@ def lab_labels(shares, seeds):
     return [path for _ in LAB_MODELS for path in expand(LAB_LABELS, share=shares, seed=seeds)]
 
 
+def lab_section(*rooms):
+    """What an experiment needs to know of the lab's section, as JSON: an edit for one re-runs no other."""
+    return json.dumps({key: LAB_SETTINGS[key] for key in (*rooms, "methods") if key in LAB_SETTINGS}, sort_keys=True)
+
+
+def lab_training(slug):
+    """The training section with this method alone; the last epoch counts, but for a method that is to stop early."""
+    model = LAB_MODELS[slug]
+    return json.dumps({**config["train"], "select": "best" if model.get("patience") else "last", "models": {slug: model}}, sort_keys=True)
+
+
 def lab_inputs(shares, seeds):
     """What a table of the experiment is made from."""
     return {
@@ -40,9 +51,9 @@ rule lab_linear:
     output:
         LAB / "linear" / "findings.json",
     params:
-        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        config=lab_section("linear"),
         version=VERSIONS["lab"],
-    conda: "../../envs/learning.yaml"
+    conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "linear.log",
     shell:
         STEP + "lab linear --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
@@ -71,7 +82,7 @@ use rule train as lab_train with:
     output:
         **{name: LAB_RUN / file for name, file in TRAINED.items()},
     params:
-        config=lambda wildcards: json.dumps({**config["train"], "select": "last", "models": {wildcards.slug: LAB_MODELS[wildcards.slug]}}, sort_keys=True),
+        config=lambda wildcards: lab_training(wildcards.slug),
         folder=str(LAB_RUN),
         synthetic="--synthetic" if config.get("phantom") else "",
         labels=lambda wildcards, input: f"--labels {shlex.quote(str(input.labels))}",
@@ -97,11 +108,11 @@ rule lab_mri:
         results=LAB / "mri" / "results.tsv",
         findings=LAB / "mri" / "findings.json",
     params:
-        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        config=lab_section("mri"),
         pairs=lambda wildcards, input: shlex.join(part for model, labels in zip(input.models, input.labels) for part in ("--run", str(Path(model).parent), "--labels", str(labels))),
         truth=TRUTH,
         version=VERSIONS["lab"],
-    conda: "../../envs/learning.yaml"
+    conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "mri.log",
     shell:
         STEP + "lab mri {params.pairs} --scans {input.scans:q} {params.truth} --config {params.config:q} --output \"$(dirname {output.results:q})\"" + LOGGED
@@ -128,11 +139,11 @@ rule lab_audit:
         page=report(LAB / "audit" / "audit.html", caption="../report/audit.rst", category="Labels"),
         facts=LAB / "audit" / "audit.json",
     params:
-        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        config=lab_section("audit"),
         runs=lambda wildcards, input: shlex.join(part for name in input.targets for part in ("--run", str(Path(name).parent))),
         truth=TRUTH,
         version=VERSIONS["lab"],
-    conda: "../../envs/learning.yaml"
+    conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "audit.log",
     shell:
         STEP + "lab audit {params.runs} --scans {input.scans:q} --packed \"$(dirname {input.packed:q})\" --baseline {input.baseline:q} {params.truth}"
