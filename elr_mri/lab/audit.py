@@ -1,16 +1,16 @@
-"""Which labels should a clinician look at again? Training scans by how strongly what the network learnt disagrees with the label given.
+"""Which labels should a clinician look at again? Training scans by how strongly what was learnt disagrees with the label given.
 
-A network learns right labels before wrong ones (Liu et al., NeurIPS 2020, section 3), and with early-learning regularization it does not
-memorize the wrong ones later, so its targets keep the first impression. The disagreement of a scan is the probability that its
-targets give to other classes, 1 − t_given / Σ t, the mean over the runs that trained on it.
+Two opinions. The network's: it learns right labels before wrong ones (Liu et al., NeurIPS 2020, section 3), and with early-learning
+regularization does not memorize the wrong ones later, so its targets keep the first impression. The volumes': an ordinal model that reckons with wrong labels
+(`ordinal.py`), and that few parameters keep from memorizing. Both are multiplied, and the disagreement of a scan is the probability that is left to other classes than the given one.
 
-    audit.tsv    scan_id, subject_id, given, suggested, disagreement, rank, and the subject's mean over visits
+    audit.tsv    scan_id, subject_id, given, suggested, disagreement, rank, both opinions, and the subject's mean over visits
     audit.html   the first of them with the evidence: target history, volumes, picture
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from sklearn.metrics import average_precision_score
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.findings.baseline import percentile, read_volumes
+from elr_mri.findings import normalise
+from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.page import render
-from elr_mri.imaging.packed import Cache
-from elr_mri.lab.evidence import history_strip, slices
+from elr_mri.lab.evidence import evidence
+from elr_mri.lab.ordinal import Ordinal, fit_ordinal
 from elr_mri.lab.truth import truth_of
 from elr_mri.learning.trajectory import read_trajectory
 from elr_mri.provenance import digest_file, read_json, record, write_json, write_text
@@ -35,10 +36,12 @@ from elr_mri.stages import VERSIONS
 TEMPLATES = Path(__file__).with_name("templates")
 #: Share of the training scans that a review is thought to have time for: precision is told there.
 REVIEWED = 0.1
+#: Weight of the network's targets beside the volumes' posterior, and the least probability of a class.
+NETWORK, FLOOR = 0.5, 1e-6
 
 AUDIT = Schema(
     name="audit",
-    version=1,
+    version=2,
     key=("scan_id",),
     columns=(
         Column("rank", "integer", low=1),
@@ -51,7 +54,10 @@ AUDIT = Schema(
         Column("n_visits", "integer", low=1),
         Column("n_visits_disagreeing", "integer", low=0),
         Column("subject_disagreement", "number", low=0, high=1),
+        Column("disagreement_network", "number", low=0, high=1),
+        Column("disagreement_volumes", "number", required=False, low=0, high=1),
         *(Column(f"t_{c.lower()}", "number", low=0, high=1.001) for c in CLASSES),
+        *(Column(f"v_{c.lower()}", "number", required=False, low=0, high=1.001) for c in CLASSES),
     ),
 )
 
@@ -76,42 +82,99 @@ class Runs:
 
 
 def read_runs(folders: Sequence[Path]) -> Runs:
-    """The targets and trajectories of some runs; refuses runs of other scans, labels or lengths."""
+    """The targets and trajectories of some runs; refuses runs of other scans or labels.
+
+    A run that stopped earlier than another goes on saying what it said last.
+    """
     tables, said = zip(*(read_trajectory(folder) for folder in folders), strict=True)
     key = ["scan_id", "cohort", "subject_id", "given"]
-    for folder, table, way in zip(folders, tables, said, strict=True):
-        if not (table[key].equals(tables[0][key]) and way.shape == said[0].shape):
+    for folder, table in zip(folders, tables, strict=True):
+        if not table[key].equals(tables[0][key]):
             raise BadInput(
-                expected="runs of the same training scans, labels and epochs",
+                expected="runs of the same training scans and labels",
                 got="others",
                 where=f"{folders[0]}, {folder}",
                 fix="Audit runs that differ in their seed alone.",
             )
     targets = [table[[f"t_{c.lower()}" for c in CLASSES]].to_numpy(dtype=float) for table in tables]
     shares = [t / t.sum(axis=1, keepdims=True).clip(1e-9) for t in targets]
-    return Runs(tables[0][key], np.mean(shares, axis=0), np.mean(said, axis=0))
+    longest = max(len(way) for way in said)
+    held = [np.concatenate([way, np.repeat(way[-1:], longest - len(way), axis=0)]) for way in said]
+    return Runs(tables[0][key], np.mean(shares, axis=0), np.mean(held, axis=0))
 
 
-def rank(runs: Runs) -> pd.DataFrame:
-    """The audit table, the strongest disagreement first."""
-    table = runs.scans.copy()
+@dataclass(frozen=True)
+class Volumes:
+    """What the volumes say of the same scans.
+
+    Attributes
+    ----------
+    said : (n_scans, 3) float
+        Probability of each true class, the given label taken into account; NaN where a scan has no volumes.
+    model : Ordinal
+    regions : tuple of str
+    """
+
+    said: np.ndarray
+    model: Ordinal
+    regions: tuple[str, ...]
+
+
+def ask_volumes(scans: pd.DataFrame, measured: pd.DataFrame) -> Volumes | None:
+    """The opinion of the measured volumes, as shares of the head where its size is known, and of age; None where no region is known.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        scan_id, given, age_years.
+    measured : DataFrame
+        As `roi_volumes.tsv`.
+    """
+    own = scans[["scan_id"]].merge(measured, on="scan_id", how="left", validate="1:1")
+    regions = known_sides(own)
+    if not regions:
+        return None
+    how = {"method": "ratio" if own[normalise.ICV].notna().any() else "none"}
+    features = np.column_stack([normalise.apply(own, regions, how), scans["age_years"]])
+    known = np.isfinite(features[:, :-1]).any(axis=1)
+    given = scans["given"].map(CLASSES.index).to_numpy()
+    model = fit_ordinal(features[known], given[known], len(CLASSES))
+    said = np.full((len(scans), len(CLASSES)), np.nan)
+    said[known] = model.posterior(features[known], given[known])
+    return Volumes(said, model, regions)
+
+
+def rank(runs: Runs, volumes: Volumes | None = None) -> pd.DataFrame:
+    """The audit table, the strongest disagreement first; where volumes say nothing of a scan, the network's opinion stands alone."""
+    table, n = runs.scans[["scan_id", "cohort", "subject_id", "given"]].copy(), len(runs.scans)
+    beside = np.full((n, len(CLASSES)), np.nan) if volumes is None else volumes.said
+    both = pool(runs.targets, beside)
     given = table["given"].map(CLASSES.index).to_numpy()
-    table["suggested"] = np.array(CLASSES)[runs.targets.argmax(axis=1)]
-    table["disagreement"] = (1 - runs.targets[np.arange(len(table)), given]).clip(0, 1).round(6)
+    table["suggested"] = np.array(CLASSES)[both.argmax(axis=1)]
+    for name, said in (("", both), ("_network", runs.targets), ("_volumes", beside)):
+        table[f"disagreement{name}"] = (1 - said[np.arange(n), given]).clip(0, 1).round(6)
     differs = (table["suggested"] != table["given"]).astype(int)
     subject = [table["cohort"], table["subject_id"]]
     table["n_visits"] = differs.groupby(subject).transform("size")
     table["n_visits_disagreeing"] = differs.groupby(subject).transform("sum")
     table["subject_disagreement"] = table["disagreement"].groupby(subject).transform("mean").round(6)
-    for name, column in zip(CLASSES, runs.targets.T, strict=True):
-        table[f"t_{name.lower()}"] = column.round(6)
+    for letter, said in (("t", runs.targets), ("v", beside)):
+        for name, column in zip(CLASSES, said.T, strict=True):
+            table[f"{letter}_{name.lower()}"] = column.round(6)
     table = table.sort_values(["disagreement", "scan_id"], ascending=[False, True], ignore_index=True)
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    return table
+    table.insert(0, "rank", np.arange(1, n + 1))
+    return table[[column.name for column in AUDIT.columns]]
 
 
-def found(wrong: np.ndarray, disagreement: np.ndarray) -> dict[str, float]:
-    """How well a ranking finds wrong labels: average precision, and precision among the first `REVIEWED` of all.
+def pool(network: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    """(n, 3) both opinions as one: their product, the network's to the power `NETWORK` (a logarithmic opinion pool: Genest & Zidek, Stat Sci 1, 1986)."""
+    product = np.clip(network, FLOOR, 1) ** NETWORK * np.clip(volumes, FLOOR, 1)
+    pooled = np.where(np.isnan(volumes), network, product)
+    return pooled / pooled.sum(axis=1, keepdims=True).clip(FLOOR)
+
+
+def found(wrong: np.ndarray, disagreement: np.ndarray) -> dict[str, float | None]:
+    """How well a ranking finds wrong labels: average precision (None where no label is wrong), and precision among the first `REVIEWED` of all.
 
     Parameters
     ----------
@@ -123,7 +186,7 @@ def found(wrong: np.ndarray, disagreement: np.ndarray) -> dict[str, float]:
     return {
         "n": len(wrong),
         "wrong": int(wrong.sum()),
-        "average_precision": float(average_precision_score(wrong, disagreement)) if wrong.any() else float("nan"),
+        "average_precision": float(average_precision_score(wrong, disagreement)) if wrong.any() else None,
         "precision_at_10_percent": float(wrong[first].mean()),
     }
 
@@ -149,8 +212,10 @@ def audit(
     truth_path : path or None
         The phantom's truth, to tell how many of the wrong labels were found.
     """
-    runs = read_runs(folders)
-    table = rank(runs)
+    runs, scans = read_runs(folders), read_scans(scans_path)
+    own = runs.scans.merge(scans[["scan_id", "age_years"]], on="scan_id", how="left", validate="1:1")
+    volumes = ask_volumes(own, read_volumes(cache_dir / "roi_volumes.tsv"))
+    table = rank(runs, volumes)
     AUDIT.write(table, out_dir / "audit.tsv")
     facts: dict[str, Any] = {
         "runs": [str(folder) for folder in folders],
@@ -158,15 +223,18 @@ def audit(
         "n_scans": len(table),
         "n_subjects": int(table[["cohort", "subject_id"]].drop_duplicates().shape[0]),
         "n_disagreeing": int((table["suggested"] != table["given"]).sum()),
+        "volumes": None if volumes is None else {"regions": volumes.regions, "noise": volumes.model.noise},
         "found": None,
     }
-    scans = read_scans(scans_path)
     truth = truth_of(scans[scans["scan_id"].isin(table["scan_id"])], truth_path)
     if truth is not None:
         wrong = (table["scan_id"].map(truth) != table["given"]).to_numpy()
+        opinions = {name: table[f"disagreement_{name}"].fillna(0).to_numpy() for name in ("network", "volumes")}
         facts["found"] = found(wrong, table["disagreement"].to_numpy())
+        facts["found_alone"] = {name: found(wrong, told) for name, told in opinions.items()}
     write_json(out_dir / "audit.json", facts)
-    lines = evidence(table.head(settings.shown), runs, scans_path, cache_dir, baseline_path)
+    said = dict(zip(runs.scans["scan_id"], np.moveaxis(runs.said, 1, 0), strict=True))
+    lines = evidence(table.head(settings.shown), said, scans_path, cache_dir, baseline_path)
     page = render(
         "audit.html.j2",
         {"title": "Labels to look at again", "facts": facts, "lines": lines, "classes": CLASSES},
@@ -176,36 +244,3 @@ def audit(
     inputs = {str(folder): digest_file(folder / "targets.tsv") for folder in folders}
     record(out_dir / "audit.tsv", step="lab", version=VERSIONS["lab"], inputs=inputs, settings=settings)
     return out_dir / "audit.tsv"
-
-
-def evidence(
-    table: pd.DataFrame, runs: Runs, scans_path: Path, cache_dir: Path, baseline_path: Path | None
-) -> list[Mapping[str, Any]]:
-    """What the page shows of some scans."""
-    scans = read_scans(scans_path).set_index("scan_id")
-    cache, volumes = Cache.read(cache_dir), read_volumes(cache_dir / "roi_volumes.tsv").set_index("scan_id")
-    rows = cache.index.set_index("scan_id")["row"]
-    model = None if baseline_path is None else read_json(baseline_path)
-    places = {scan: place for place, scan in enumerate(runs.scans["scan_id"])}
-    lines = []
-    for line in table.to_dict("records"):
-        scan, own = scans.loc[line["scan_id"]], volumes.loc[line["scan_id"]]
-        ranks = {}
-        if model is not None and model["source"] == own["source"]:
-            known = {k: float(v) for k, v in own.items() if isinstance(v, (int, float)) and np.isfinite(v)}
-            ranks = percentile(model, known, age_years=scan["age_years"], source=own["source"])
-        lines.append(
-            line
-            | {
-                "age_years": float(scan["age_years"]),
-                "sex": scan["sex"] if isinstance(scan["sex"], str) else None,
-                "mmse": None if pd.isna(scan["mmse"]) else float(scan["mmse"]),
-                "cdr_global": None if pd.isna(scan["cdr_global"]) else float(scan["cdr_global"]),
-                "hippocampus_mm3": None if pd.isna(own["hippocampus"]) else float(own["hippocampus"]),
-                "percentiles": ranks,
-                "targets": {c: line[f"t_{c.lower()}"] for c in CLASSES},
-                "history": history_strip(runs.said[:, places[line["scan_id"]]]),
-                "picture": slices(cache, int(rows[line["scan_id"]])),
-            }
-        )
-    return lines

@@ -167,7 +167,9 @@ class Study(Section):
         except ValidationError as problem:
             fault = problem.errors()[0]
             key = ".".join(map(str, fault["loc"]))
-            raise ValueError(f"lab.mri.methods that can be trained ({key + ': ' if key else ''}{fault['msg']})") from problem
+            raise ValueError(
+                f"lab.mri.methods that can be trained ({key + ': ' if key else ''}{fault['msg']})"
+            ) from problem
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Study:
