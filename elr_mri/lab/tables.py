@@ -33,8 +33,15 @@ VERSION = 1
 UNTUNED = " untuned"
 
 
-def tables(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = print) -> Path:
+def tables(
+    settings: Lab, out_dir: Path | str, *, truth_path: Path | None = None, tell: Callable[[str], None] = print
+) -> Path:
     """Run the comparison that `settings.tables` describes and write its tables, figures and findings; an interrupted one continues.
+
+    Parameters
+    ----------
+    truth_path : Path or None
+        The phantom's truth, which then stands for the scan table's diagnoses.
 
     Returns
     -------
@@ -47,10 +54,17 @@ def tables(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = 
         raise BadInput(
             expected="other seeds", got=str(TRIAL_DRAW), where="lab.tables.seeds", fix="It is the trials' own."
         )
+    if settings.noise.kind == "instance":
+        raise BadInput(
+            expected="wrong labels that do not depend on the scan",
+            got="instance",
+            where="lab.noise.kind",
+            fix="Choose adjacent, symmetric, others or asymmetric: tables have no reference model.",
+        )
     losses = {method: settings.method(method) for method in own.methods}
     grids = {method: grid_of(method, loss, own.grids) for method, loss in losses.items()}
     check_budgets(grids)
-    table = read_roi(own)
+    table = read_roi(own, truth_path)
     digest = provenance.digest_json([table.scans.to_csv(), table.regions])
     data = Data(table, digest, settings.noise, own, out_dir / "runs")
     told = f"{len(table.regions)} regions; " + ", ".join(

@@ -159,7 +159,7 @@ class Tables(Section):
     phantom: RoiPhantom = RoiPhantom()
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr", "sop")
     shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.2, 0.4)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = tuple(range(10))
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = tuple(range(10))
     trial_seeds: Count = 2
     hidden: tuple[Count, ...] = (64, 64)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -167,6 +167,14 @@ class Tables(Section):
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
     draws: Annotated[int, Field(ge=100)] = 2000
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Tables:
+        for name in ("methods", "shares", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"each of {name} once; got {', '.join(map(str, values))}")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_name_the_scans(self) -> Tables:

@@ -19,6 +19,7 @@ from elr_mri.lab.table_choice import check_budgets, choose
 from elr_mri.lab.table_runs import Data, Run, candidate, outcome
 from elr_mri.lab.table_scores import differences, draw_accuracies, holm, seed_shares
 from elr_mri.lab.tables import tables
+from elr_mri.lab.truth import TRUTH
 from elr_mri.phantom.roi_tables import draw_table, roi_tables
 from elr_mri.scans.table import CLASSES, SCANS, SPLIT
 
@@ -116,9 +117,16 @@ def test_our_own_volumes_beside_the_scan_table(tmp_path: Path, drawn: pd.DataFra
             ROI.write(pd.DataFrame({"region": VOLUMES, "volume_mm3": row}), path / name / f"{name}_volumes.tsv")
     else:
         ROI_TABLE.write(volumes.assign(scan_id=scan_id, source="freesurfer", note=pd.NA), path)
-    table = read_roi(Tables(path=str(path), scans=str(tmp_path / "scans.tsv"), splits=str(tmp_path / "splits.tsv")))
+    own = Tables(path=str(path), scans=str(tmp_path / "scans.tsv"), splits=str(tmp_path / "splits.tsv"))
+    table = read_roi(own)
     assert table.regions == tuple(sides)
     assert table.scans["split"].value_counts().to_dict() == drawn["split"].value_counts().to_dict()
+    turned = scans["diagnosis"].map({"CN": "MCI", "MCI": "AD", "AD": "CN"})
+    truth = scans[["cohort", "months"]].assign(subject=scans["subject_id"].str.removeprefix("sub-"), true_label=turned)
+    TRUTH.write(truth, tmp_path / "visits.tsv")
+    again = read_roi(own, tmp_path / "visits.tsv")
+    assert [CLASSES[label] for label in again.scans["label"]] == turned.tolist()
+    assert "visits.tsv" in again.digests and again.digests != table.digests
     SCANS.write(scans.iloc[1:], tmp_path / "scans.tsv")
     with pytest.raises(BadInput, match="every measured scan"):
         read_roi(Tables(path=str(path), scans=str(tmp_path / "scans.tsv")))
@@ -133,6 +141,11 @@ def test_our_own_volumes_beside_the_scan_table(tmp_path: Path, drawn: pd.DataFra
         (lambda f: f[(f["split"] != "test") | (f["diagnosis"] != "AD")], "test scans of CN, MCI and AD"),
         (lambda f: f.drop(columns="diagnosis"), "the column DIAGNOSIS"),
         (lambda f: f.assign(participant_id=None), "a subject in each row"),
+        (lambda f: f.assign(diagnosis=f["diagnosis"].map(CLASSES.index)), "diagnoses such as CN, MCI and AD"),
+        (lambda f: f.drop(columns="session_id"), "by a column session_id"),
+        (lambda f: f.assign(**{"Left-Hippocampus": f["Left-Hippocampus"].map(lambda v: f"{v:.1f}".replace(".", ","))}), "no number in left-hippocampus"),
+        (lambda f: f.assign(**{"Left.Hippocampus": 1.0}), "one column for each region"),
+        (lambda f: f.assign(split=f["split"].where(f.index > 5)), "got a blank cell"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused_in_one_line(tmp_path: Path, drawn: pd.DataFrame, change, told: str) -> None:
@@ -141,10 +154,48 @@ def test_a_bad_table_is_refused_in_one_line(tmp_path: Path, drawn: pd.DataFrame,
     assert "\n" not in str(caught.value)
 
 
+def test_a_truth_without_a_scan_table_is_refused(tmp_path: Path, drawn: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="scans.tsv beside the truth"):
+        read_roi(settings(tmp_path, drawn), tmp_path / "visits.tsv")
+
+
 def test_rows_of_another_diagnosis_are_counted(tmp_path: Path, drawn: pd.DataFrame) -> None:
     other = drawn.assign(diagnosis=["FTD", None, *drawn["diagnosis"][2:]])
     table = read_roi(settings(tmp_path, other))
     assert table.left_out == {"other-diagnosis": 1, "no-diagnosis": 1} and len(table.scans) == len(drawn) - 2
+
+
+def test_cells_and_columns_without_numbers_are_told(tmp_path: Path, drawn: pd.DataFrame, capsys) -> None:
+    holed = drawn.astype({"Left-Hippocampus": object})
+    holed.loc[3, "Left-Hippocampus"] = "see note"
+    holed["Right-Hippocampus"] = holed["Right-Hippocampus"].where(holed["split"] != "train")
+    table = read_roi(settings(tmp_path, holed))
+    told = capsys.readouterr().out
+    assert "1 cells" in told and "'see note' in left-hippocampus" in told
+    assert "blank in all training scans and left out: right-hippocampus (1)" in told
+    assert "left-hippocampus" in table.regions and "right-hippocampus" not in table.regions
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "told"),
+    [
+        (lambda f: f.groupby(["split", "diagnosis"]).head(3), {}, "lab.tables.normalise: residual: expected at least 20"),
+        (lambda f: f.drop(columns="EstimatedTotalIntraCranialVol"), {}, "intracranial of some training scan"),
+        (lambda f: f.drop(columns="age"), {"use_age": True}, "use_age: false"),
+    ],
+)  # fmt: skip
+def test_what_the_features_lack_is_told_by_the_key_that_mends_it(
+    tmp_path: Path, drawn: pd.DataFrame, change, keys: dict, told: str
+) -> None:
+    own = settings(tmp_path, change(drawn), **keys)
+    table = read_roi(own)
+    with pytest.raises(BadInput, match=told):
+        features(table, table.scans["label"].to_numpy()[table.rows("train")], own)
+
+
+def test_noise_that_needs_a_reference_model_is_refused(tmp_path: Path, drawn: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="lab.noise.kind"):
+        tables(Lab(tables=settings(tmp_path, drawn), noise=Noise(kind="instance")), tmp_path / "out")
 
 
 def test_features_are_standardised_by_the_training_scans_and_blanks_are_told_to_the_network(
@@ -165,7 +216,7 @@ def test_features_are_standardised_by_the_training_scans_and_blanks_are_told_to_
     moved.loc[table.rows("test"), list(table.regions)] *= 3.0
     other, _ = features(type(table)(moved, table.regions, {}, {}), given, own)
     np.testing.assert_array_equal(other[train], matrix[train])
-    with pytest.raises(BadInput, match="blank in left-hippocampus"):
+    with pytest.raises(BadInput, match="left-hippocampus of every scan, got 62 of 433 blank"):
         features(table, given, own.model_copy(update={"missing": "refuse"}))
 
 
@@ -304,6 +355,9 @@ def test_holm_is_the_step_down_of_the_textbook() -> None:
         ({"path": "a", "train": "b", "val": "c", "test": "d"}, "either path"),
         ({"scans": "a"}, "go with path"),
         ({"grids": {"ce": [{"wait": 1}]}}, "wait"),
+        ({"seeds": [0, 0]}, "each of seeds once"),
+        ({"methods": ["ce", "ce"]}, "each of methods once"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(keys: dict, told: str) -> None:
