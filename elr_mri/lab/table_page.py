@@ -10,6 +10,7 @@ import pandas as pd
 from elr_mri.config import Tables
 from elr_mri.findings import style
 from elr_mri.lab.roi import RoiTable
+from elr_mri.scans.table import CLASSES
 
 #: Below this a p-value of Holm's shows a difference.
 SHOWN = 0.05
@@ -122,6 +123,7 @@ def summary(
             part = results[(results["split"] == split) & (results["reading"] == reading)]
             if len(part):
                 lines += [f"## {TITLES[split].capitalize()}, {told}", "", *_table(part), ""]
+    lines += ["## Which classes are said", "", *_recalls(results), ""]
     lines += ["## What was gained", "", *_gains(differences), ""]
     lines += ["## Settings that were chosen", ""]
     for row in trials[trials["chosen"] == 1].itertuples():
@@ -140,6 +142,21 @@ def _table(part: pd.DataFrame) -> list[str]:
             for r in (at.loc[s] for s in shares)
         ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _recalls(results: pd.DataFrame) -> list[str]:
+    """Recalls after the last epoch: a network that never says MCI may still have a high balanced accuracy."""
+    part = results[results["reading"] == "last"]
+    lines = ["Recall of CN / MCI / AD after the last epoch, mean over seeds, percent."]
+    for split, rows in part.groupby("split", sort=False):
+        shares = sorted(rows["share"].unique())
+        lines += ["", f"| {TITLES[split]} | " + " | ".join(f"{100 * s:g} % wrong" for s in shares) + " |"]
+        lines.append("|---|" + "---|" * len(shares))
+        for method, own in rows.groupby("method", sort=False):
+            at = own.set_index("share")
+            cells = [" / ".join(f"{100 * at.loc[s, f'recall_{c.lower()}']:.0f}" for c in CLASSES) for s in shares]
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines
 
 

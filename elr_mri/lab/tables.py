@@ -117,7 +117,10 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     own, methods = settings.tables, list(dict.fromkeys(method for method, _ in chosen))
     scored, counts = _scored(data, methods, runs), _counts(data.table)
     how = {"seed": settings.noise.seed, "level": own.level}
-    results = table_scores.results(scored, **how).merge(counts, on="split")
+    seeds = _seeds(data, runs)
+    place = ["method", "share", "split", "reading"]
+    recalls = seeds.groupby(place, sort=False)[list(_RECALLS)].mean().reset_index()
+    results = table_scores.results(scored, **how).merge(counts, on="split").merge(recalls, on=place)
     first = own.methods[0]
     pairs = [(m, first) for m in own.methods[1:]] + [(m, first + UNTUNED) for m in own.methods]
     differences = table_scores.differences(scored, pairs, **how)
@@ -125,7 +128,7 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     found = {
         "results.tsv": results,
         "differences.tsv": differences,
-        "seeds.tsv": _seeds(data, runs),
+        "seeds.tsv": seeds,
         "trials.tsv": trials,
         "wrong_labels.tsv": _wrong_labels(data),
         "curves.tsv": curves,
@@ -169,20 +172,30 @@ def _counts(table: RoiTable) -> pd.DataFrame:
 
 def _seeds(data: Data, runs: dict) -> pd.DataFrame:
     """Every run: scores by true labels, the epoch that was selected, and the share of training labels that are wrong."""
+    names = ["method", "share", "seed", "split", "reading", "epoch", "wrong_share", *_SCORES]
     rows, labels = [], data.table.scans["label"].to_numpy()
     train = labels[data.table.rows("train")]
     for (method, share, seed), kept in runs.items():
         wrong = float((data.given("train", share, seed) != train).mean())
         for split in unseen(data.table):
             for reading, key in (("last", "last"), ("selected", "best")):
-                told = score(labels[data.table.rows(split)], softmax(kept[f"{key}_{split}"].astype(float), axis=1))
+                true, said = labels[data.table.rows(split)], kept[f"{key}_{split}"].astype(float)
+                told = score(true, softmax(said, axis=1)) | _recalls(true, said)
                 epoch = int(kept["best"]) + 1 if reading == "selected" else len(kept["said"])
-                rows.append((method, share, seed, split, reading, epoch, wrong, *(told[n] for n in _SCORES)))
-    names = ["method", "share", "seed", "split", "reading", "epoch", "wrong_share", *_SCORES]
+                rows.append((method, share, seed, split, reading, epoch, wrong, *(told[n] for n in names[7:])))
     return pd.DataFrame(rows, columns=names)
 
 
-_SCORES = ("accuracy", "balanced_accuracy", "macro_auc")
+_RECALLS = tuple(f"recall_{name.lower()}" for name in CLASSES)
+_SCORES = ("accuracy", "balanced_accuracy", "macro_auc", *_RECALLS)
+
+
+def _recalls(true: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """The share of each class's scans that are said to be of it; not a number where there are none."""
+    said = logits.argmax(axis=1)
+    return {
+        name: float((said[true == k] == k).mean()) if (true == k).any() else np.nan for k, name in enumerate(_RECALLS)
+    }
 
 
 def _wrong_labels(data: Data) -> pd.DataFrame:

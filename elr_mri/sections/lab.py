@@ -95,11 +95,12 @@ class RoiPhantom(Section):
 
 
 class Candidate(Section):
-    """Settings of one trial of a method, in place of its own: of ELR `weight` and `beta`, of SOP `u_rate` and `v_rate`, of GCE `q`, of the training
+    """Settings of one trial of a method, in place of its own: of ELR `weight`, `beta` and `align`, of SOP `u_rate` and `v_rate`, of GCE `q`, of the training
     `weight_decay`, `learning_rate` and `epochs`."""
 
     weight: Annotated[float, Field(ge=0)] | None = None
     beta: Annotated[float, Field(ge=0, lt=1)] | None = None
+    align: bool | None = None
     u_rate: Positive | None = None
     v_rate: Positive | None = None
     q: Annotated[float, Field(gt=0, le=1)] | None = None
