@@ -161,7 +161,8 @@ def _recalls(results: pd.DataFrame) -> list[str]:
 
 
 def _gains(differences: pd.DataFrame) -> list[str]:
-    """The differences by what they show: where Holm's p-value is below 0.05 a method helps or harms, elsewhere nothing is shown."""
+    """The differences by what they show: where Holm's p-value is below 0.05 a method helps or harms, elsewhere nothing is shown; such of the selected
+    epoch are only counted."""
     shown = differences["p_holm"] < SHOWN
     kinds = {
         "Helps": differences[shown & (differences["difference"] > 0)],
@@ -169,7 +170,7 @@ def _gains(differences: pd.DataFrame) -> list[str]:
         "Not shown to help or to harm": differences[~shown],
     }
     lines = [
-        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed; shown to help or harm where Holm's p-value over all of them "
+        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed; shown to help or harm where Holm's p-value over those of a reading "
         f"is below {SHOWN:g}."
     ]
     for kind, rows in kinds.items():
@@ -177,6 +178,9 @@ def _gains(differences: pd.DataFrame) -> list[str]:
         lines += [
             f"- {100 * row.share:g} % wrong, {TITLES[row.split]}, {READINGS[row.reading]}: {row.method} − {row.reference} {100 * row.difference:+.1f} "
             f"({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f})"
-            for row in rows.sort_values(["share", "split", "reading"], kind="stable").itertuples()
-        ] or ["- none"]
+            for row in rows[shown | (rows["reading"] == "last")]
+            .sort_values(["share", "split", "reading"], kind="stable")
+            .itertuples()
+        ] or ["- none of the last epoch" if len(rows) else "- none"]
+    lines += ["", "All of them stand in `differences.tsv`."]
     return lines

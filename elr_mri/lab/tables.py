@@ -2,8 +2,8 @@
 
 For each share of wrong labels every method gets the settings that noisy validation labels favour (`table_choice.py`), is trained with
 each seed, and is scored by true labels on test and external scans (`table_scores.py`). Two readings: the last epoch, where memorization shows, and the epoch of
-the lowest validation cross-entropy by given labels, which is early stopping. The first method (cross-entropy) is also run untuned, at
-the training settings that all share: that is what ELR's own paper compares with.
+the lowest validation cross-entropy by given labels, which is early stopping. Every method is also run untuned, at its own settings and
+for the whole training that all share: that is what the papers compare, and it shows what a loss does without early stopping.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from elr_mri.lab.table_runs import Data, Run, outcome
 from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.table import CLASSES
 
-VERSION = 1
-#: Added to the name of the first method for its untuned runs.
+VERSION = 2
+#: Added to the name of a method for its untuned runs.
 UNTUNED = " untuned"
 
 
@@ -80,11 +80,10 @@ def tables(
 
 
 def _choices(losses: dict[str, Loss], grids: dict, data: Data, tell: Callable) -> tuple[dict, pd.DataFrame]:
-    """(method, share) -> loss and training, the first method also untuned; and the table of all trials."""
+    """(method, share) -> loss and training, each method also untuned; and the table of all trials."""
     chosen, told = {}, []
-    first = next(iter(losses))
     for share in data.settings.shares:
-        chosen[first + UNTUNED, share] = losses[first], data.settings.fit
+        chosen |= {(method + UNTUNED, share): (loss, data.settings.fit) for method, loss in losses.items()}
         for method, loss in losses.items():
             *chosen[method, share], lines = choose(method, loss, grids[method], share, data)
             told.append(lines)
@@ -123,6 +122,7 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     results = table_scores.results(scored, **how).merge(counts, on="split").merge(recalls, on=place)
     first = own.methods[0]
     pairs = [(m, first) for m in own.methods[1:]] + [(m, first + UNTUNED) for m in own.methods]
+    pairs += [(m + UNTUNED, first + UNTUNED) for m in own.methods[1:]]
     differences = table_scores.differences(scored, pairs, **how)
     curves = _curves(data, runs)
     found = {

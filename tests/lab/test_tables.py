@@ -18,7 +18,7 @@ from elr_mri.lab.features import features
 from elr_mri.lab.fit import fit
 from elr_mri.lab.noise import wrong_labels
 from elr_mri.lab.roi import read_roi
-from elr_mri.lab.table_choice import check_budgets, choose
+from elr_mri.lab.table_choice import check_budgets, choose, grid_of
 from elr_mri.lab.table_runs import Data, Run, candidate, mlp, outcome
 from elr_mri.lab.table_scores import differences, draw_accuracies, holm, seed_shares
 from elr_mri.lab.tables import tables
@@ -266,8 +266,15 @@ def test_a_method_is_searched_no_harder_than_another_and_only_by_its_own_keys() 
         and fit.weight_decay == 0.5
         and fit.epochs == FIT.epochs
     )
-    with pytest.raises(BadInput, match="u_rate"):
-        candidate(METHODS["ce"], FIT, Candidate(u_rate=1.0))
+    for method, key in (("ce", {"u_rate": 1.0}), ("sop", {"align": True})):
+        with pytest.raises(BadInput, match=next(iter(key))):
+            candidate(METHODS[method], FIT, Candidate(**key))
+
+
+def test_the_default_trials_are_as_many_for_each_method_and_align_the_targets() -> None:
+    check_budgets({method: grid_of(method, METHODS[method], {}) for method in METHODS})
+    loss, _ = candidate(METHODS["elr"], TableFit(), grid_of("elr", METHODS["elr"], {})[0])
+    assert loss.elr.align and not METHODS["elr"].elr.align
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -314,7 +321,7 @@ def test_the_same_config_gives_the_same_tables_and_finished_runs_are_not_made_ag
     recalls = results[["recall_cn", "recall_mci", "recall_ad"]]
     np.testing.assert_allclose(recalls.mean(axis=1), results["balanced_accuracy"], atol=1e-9)
     assert (
-        set(results["method"]) == {"ce untuned", "ce", "elr", "sop"}
+        set(results["method"]) == {"ce", "elr", "sop", "ce untuned", "elr untuned", "sop untuned"}
         and (results["low"] <= results["balanced_accuracy"]).all()
     )
     wrong = pd.read_csv(tmp_path / "a" / "wrong_labels.tsv", sep="\t")
@@ -391,10 +398,13 @@ def test_a_config_that_contradicts_itself_is_refused(keys: dict, told: str) -> N
 
 @pytest.mark.slow
 def test_elr_keeps_a_network_from_memorizing_wrong_labels_on_the_synthetic_table(tmp_path: Path) -> None:
-    """Last epoch, 40 % wrong, settings by noisy validation, a table of another seed than the default's: at least 5 points above plain cross-entropy."""
+    """Last epoch, 40 % wrong, settings by noisy validation, a table of another seed than the default's: at least 5 points above plain cross-entropy,
+    and alike over seeds."""
     path = roi_tables(RoiPhantom(seed=2), tmp_path / "phantom")
     own = Tables(path=str(path), methods=("ce", "elr"), shares=(0.4,), seeds=(0, 1, 2), trial_seeds=1)
     tables(Lab(tables=own), tmp_path / "out", tell=lambda line: None)
     told = pd.read_csv(tmp_path / "out" / "differences.tsv", sep="\t")
     told = told[(told["method"] == "elr") & (told["reference"] == "ce untuned") & (told["reading"] == "last")]
     assert (told.set_index("split")["difference"] >= 0.05).all(), told
+    results = pd.read_csv(tmp_path / "out" / "results.tsv", sep="\t")
+    assert (results.loc[results["method"] == "elr", "seed_deviation"] < 0.05).all()
