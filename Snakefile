@@ -40,6 +40,7 @@ rule lab:
         rules.all.input,
         rules.lab_linear.output,
         rules.lab_mri.output if LAB_MODELS else [],
+        rules.lab_tables.output,
 
 
 rule ablations:

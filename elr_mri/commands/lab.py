@@ -98,7 +98,14 @@ def audit(
 @lab.command(
     epilog='Example: `elr-mri lab tables --output results/lab/tables`, or `--config \'{"tables": {"path": "roi.csv"}}\'` for a table of your own'
 )
-def tables(output: Output, config_: Config = DEFAULTS) -> None:
+def tables(
+    output: Output,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="The phantom's truth/visits.tsv: these are the true labels, not the scan table's."),
+    ] = None,
+    config_: Config = DEFAULTS,
+) -> None:
     """Train small networks on ROI volumes with wrong labels: cross-entropy, ELR and SOP. Without a table a synthetic one is drawn."""
     from elr_mri.lab.tables import tables as run
     from elr_mri.phantom.roi_tables import roi_tables
@@ -108,4 +115,4 @@ def tables(output: Output, config_: Config = DEFAULTS) -> None:
     if not (own.path or own.train):
         own = own.model_copy(update={"path": str(roi_tables(own.phantom, output / "phantom"))})
         settings = settings.model_copy(update={"tables": own})
-    run(settings, output)
+    run(settings, output, truth_path=truth)

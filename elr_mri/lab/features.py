@@ -11,6 +11,12 @@ from elr_mri.findings import normalise
 from elr_mri.findings.normalise import ICV
 from elr_mri.lab.roi import RoiTable
 
+#: What else may be done about a blank column than to leave it out.
+_MENDED = {
+    ICV: "Fill it, or choose lab.tables.normalise: none.",
+    "age_years": "Fill it, or set lab.tables.use_age: false.",
+}
+
 
 def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.ndarray, list[str]]:
     """The inputs of all scans, (n_scans, n_features) float32, and what each is.
@@ -26,6 +32,13 @@ def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.n
     others = [name for name in table.regions if name not in volumes]
     head = [ICV] if settings.normalise != "none" else []
     filled, missing = _filled(table.scans[[*table.regions, *head]].astype(float), train, settings.missing)
+    if settings.normalise == "residual" and (n := int((given == 0).sum())) < normalise.MIN_CONTROLS:
+        raise BadInput(
+            expected=f"at least {normalise.MIN_CONTROLS} training scans labelled CN, for the slopes of head size",
+            got=str(n),
+            where="lab.tables.normalise: residual",
+            fix="Choose lab.tables.normalise: ratio, or none.",
+        )
     how = normalise.fit(filled.iloc[train[given == 0]], volumes, settings.normalise)
     parts = {
         normalise.told(name, how): column
@@ -49,13 +62,13 @@ def _filled(values: pd.DataFrame, train: np.ndarray, missing: str) -> tuple[pd.D
     """Blanks as the training scans' medians, and which were blank, for each column with blanks; refused where that is asked for."""
     blank = values.isna()
     medians = values.iloc[train].median()
-    worst = blank.sum().idxmax()
-    if (missing == "refuse" and blank.any(axis=None)) or medians.isna().any():
-        name = medians.index[medians.isna()][0] if medians.isna().any() else worst
+    unknown = medians.index[medians.isna()]
+    if len(unknown) or (missing == "refuse" and blank.any(axis=None)):
+        name = unknown[0] if len(unknown) else blank.sum().idxmax()
         raise BadInput(
-            expected="a value of every region",
-            got=f"{int(blank[name].sum())} of {len(values)} blank in {name}",
+            expected=f"{name} of {'some training scan' if len(unknown) else 'every scan'}",
+            got=f"{int(blank[name].sum())} of {len(values)} blank",
             where="the table of volumes",
-            fix="Leave the region out (lab.tables.regions), choose lab.tables.missing: median, or, for intracranial, lab.tables.normalise: none.",
+            fix=_MENDED.get(name, "Leave the region out (lab.tables.regions), or choose lab.tables.missing: median."),
         )
     return values.fillna(medians), blank.loc[:, blank.any()]

@@ -112,7 +112,7 @@ def fit(
         for number, places in enumerate(np.array_split(order, n_batches)):
             step = epoch * n_batches + number
             drawn = recipe.step_seed(seed, epoch, number)
-            torch.manual_seed(drawn)
+            _seed(drawn, on)
             rows = torch.from_numpy(places).to(on)
             views = (
                 inputs[rows] if change is None else change(inputs[rows], np.random.default_rng([seed, epoch, number]))
@@ -158,6 +158,11 @@ def fit(
         {name: logits.numpy() for name, logits in outcome.last.items()},
         {name: logits.numpy() for name, logits in outcome.best.items()},
     )
+
+
+def _seed(seed: int, on: torch.device) -> None:
+    """Seed what a step draws; on a CPU its generator alone: torch.manual_seed keeps a stack trace of every call for a GPU that may come."""
+    (torch.default_generator.manual_seed if on.type == "cpu" else torch.manual_seed)(seed)
 
 
 class _Outcome(nn.Module):

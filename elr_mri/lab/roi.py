@@ -25,6 +25,7 @@ from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.normalise import ICV
 from elr_mri.imaging.given import COLUMNS
 from elr_mri.imaging.labels import ROI, VOLUMES
+from elr_mri.lab.truth import truth_of
 from elr_mri.scans.cohort import classes, session_months
 from elr_mri.scans.download import header, numbers, read_table
 from elr_mri.scans.split import assign
@@ -78,10 +79,20 @@ class RoiTable:
         return np.flatnonzero((self.scans["split"] == split).to_numpy())
 
 
-def read_roi(settings: Tables) -> RoiTable:
-    """The table or tables that the config names; subjects are in one split each."""
+def read_roi(settings: Tables, truth_path: Path | None = None) -> RoiTable:
+    """The table or tables that the config names; subjects are in one split each.
+
+    Parameters
+    ----------
+    truth_path : Path or None
+        The phantom's truth, which then stands for the scan table's diagnoses.
+    """
     if settings.scans:
-        frame, regions, files = _ours(settings)
+        frame, regions, files = _ours(settings, truth_path)
+    elif truth_path is not None:
+        _refuse(
+            "scans.tsv beside the truth", "none", "lab.tables", "Name it in lab.tables.scans, or leave --truth out."
+        )
     else:
         files = (
             [Path(settings.path)] if settings.path else [Path(p) for s in SPLIT_TABLES if (p := getattr(settings, s))]
@@ -93,12 +104,13 @@ def read_roi(settings: Tables) -> RoiTable:
             given = [s for s in SPLIT_TABLES if getattr(settings, s)]
             frames = [frame.assign(split=split) for frame, split in zip(frames, given, strict=True)]
         frame = pd.concat(frames, ignore_index=True)
-    frame, left_out = _labelled(frame)
+    frame, left_out = _labelled(frame, where=str(files[0]))
     frame = _with_split(frame, settings, where=str(files[0]))
     unused = ~frame["split"].isin(SPLITS)
     left_out |= {"split unused": int(unused.sum())} if unused.any() else {}
     frame = frame[~unused].reset_index(drop=True)
     _check(frame, where=", ".join(str(file) for file in files))
+    regions = _measured_in_training(frame, regions, where=str(files[0]))
     digests = {file.name: provenance.digest_file(file) for file in files if file.is_file()}
     columns = ["scan_id", "cohort", "subject_id", "split", "label", "age_years", *regions, ICV]
     return RoiTable(frame[list(dict.fromkeys(columns))], regions, left_out, digests)
@@ -125,12 +137,42 @@ def _foreign(path: Path, settings: Tables) -> tuple[pd.DataFrame, tuple[str, ...
         ours: [own.lower()] for ours, own in (("subject_id", settings.subject), ("diagnosis", settings.label)) if own
     }
     told = {spelled: _spelled(spelled) for spelled in dict.fromkeys(chosen)}
+    if len(set(told.values())) < len(told):
+        twice = [name for name, ours in told.items() if list(told.values()).count(ours) > 1]
+        _refuse("one column for each region", " and ".join(twice), path, "Remove all but one of them.")
     wanted = {**who, ICV: COLUMNS["freesurfer"]["intracranial"], **{ours: [name] for name, ours in told.items()}}
     frame = read_table(path, wanted, required=["diagnosis"])
     lowest = {ICV: 1.0, "age_years": 1.0} | dict.fromkeys(told.values(), 0.0)
     text = frame.drop(columns=list(lowest))
     figures = {name: numbers(frame[name], low=low) for name, low in lowest.items()}
+    _tell_words(frame, {name: figures[name] for name in told.values()}, path)
     return _named(pd.concat([text, pd.DataFrame(figures)], axis=1), path), tuple(told.values())
+
+
+def _tell_words(frame: pd.DataFrame, figures: dict[str, pd.Series], path: Path) -> None:
+    """Refuse a column whose cells are all words (decimal commas, say); tell how many others are taken for blank."""
+    strange = {name: frame[name].notna() & column.isna() for name, column in figures.items()}
+    for name, cells in strange.items():
+        if cells.any() and figures[name].isna().all():
+            got = f"{frame.loc[cells, name].iloc[0]!r} and no number in {name}"
+            _refuse(
+                "volumes in mm³ as plain numbers", got, path, "Write decimals with a point, or take the column out."
+            )
+    if n := sum(int(cells.sum()) for cells in strange.values()):
+        name = next(name for name, cells in strange.items() if cells.any())
+        first = frame.loc[strange[name], name].iloc[0]
+        print(f"tables: {n} cells of {path} are no volumes and are taken for blank, as {first!r} in {name}", flush=True)
+
+
+def _measured_in_training(frame: pd.DataFrame, regions: tuple[str, ...], *, where: str) -> tuple[str, ...]:
+    """The regions that some training scan has; nothing can be learned from the others, and they are told."""
+    known = frame.loc[frame["split"] == "train", list(regions)].notna().any()
+    empty = [name for name in regions if not known[name]]
+    if len(empty) == len(regions):
+        _refuse("regions of training scans", "none but blank ones", where, "Fill them.")
+    if empty:
+        print(f"tables: blank in all training scans and left out: {', '.join(empty[:5])} ({len(empty)})", flush=True)
+    return tuple(name for name in regions if known[name])
 
 
 def _spelled(name: str) -> str:
@@ -150,8 +192,8 @@ def _named(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return frame.assign(cohort=frame["cohort"].fillna(path.stem.split("_")[0]))
 
 
-def _ours(settings: Tables) -> tuple[pd.DataFrame, tuple[str, ...], list[Path]]:
-    """Our own volumes beside the scan table; a measured scan without a row there is refused."""
+def _ours(settings: Tables, truth_path: Path | None) -> tuple[pd.DataFrame, tuple[str, ...], list[Path]]:
+    """Our own volumes beside the scan table, with true diagnoses where these are known; a measured scan without a row there is refused."""
     path, scans = Path(settings.path), read_scans(settings.scans)
     volumes = _measured(path) if path.is_dir() else read_volumes(path)
     frame = volumes.merge(scans, on="scan_id", how="left", validate="1:1", indicator=True)
@@ -164,14 +206,14 @@ def _ours(settings: Tables) -> tuple[pd.DataFrame, tuple[str, ...], list[Path]]:
         )
     if settings.splits:
         frame = join_splits(frame, SPLIT.read(settings.splits))
+    truth = truth_of(frame, truth_path)
+    if truth is not None:
+        frame = frame.assign(diagnosis=frame["scan_id"].map(truth))
     regions = settings.regions or known_sides(frame)
     if strange := [name for name in regions if name not in VOLUMES]:
         _refuse(f"regions among {', '.join(VOLUMES)}", strange[0], "lab.tables.regions", "Correct the name.")
-    return (
-        frame,
-        tuple(regions),
-        [file for file in (path, Path(settings.scans), settings.splits and Path(settings.splits)) if file],
-    )
+    named = (path, settings.scans, settings.splits, None if truth is None else truth_path)
+    return frame, tuple(regions), [Path(file) for file in named if file]
 
 
 def _measured(folder: Path) -> pd.DataFrame:
@@ -199,9 +241,17 @@ def _shared(regions: Sequence[tuple[str, ...]], files: Sequence[Path]) -> tuple[
     return kept
 
 
-def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+def _labelled(frame: pd.DataFrame, *, where: str) -> tuple[pd.DataFrame, dict[str, int]]:
     """The rows with a diagnosis of CN, MCI or AD, numbered; and how many others there are, by reason."""
     diagnosis, reason = classes(frame["diagnosis"])
+    if diagnosis.isna().all():
+        words = ", ".join(repr(word) for word in frame["diagnosis"].dropna().unique()[:3])
+        _refuse(
+            "diagnoses such as CN, MCI and AD",
+            words or "none",
+            where,
+            "Write them so, or name their column in lab.tables.label.",
+        )
     left_out = {str(name): int(n) for name, n in reason.dropna().value_counts().items()}
     for name, n in left_out.items():
         print(f"tables: {n} rows are left out: {name}", flush=True)
@@ -223,7 +273,7 @@ def _with_split(frame: pd.DataFrame, settings: Tables, *, where: str) -> pd.Data
     if (wrong := ~split.isin(PARTS)).any():
         _refuse(
             f"a split among {', '.join(PARTS)}",
-            repr(told[wrong].iloc[0]),
+            "a blank cell" if pd.isna(told[wrong].iloc[0]) else repr(told[wrong].iloc[0]),
             f"{where}, column split",
             "Correct it, or remove the column.",
         )
@@ -233,7 +283,8 @@ def _with_split(frame: pd.DataFrame, settings: Tables, *, where: str) -> pd.Data
 def _check(frame: pd.DataFrame, *, where: str) -> None:
     """Every scan once, every subject in one split, and all three classes to learn from and to be tested on."""
     if (twice := frame.duplicated(["cohort", "scan_id"])).any():
-        _refuse("each scan once", f"{frame.loc[twice, 'scan_id'].iloc[0]} twice", where, "Remove the repeated rows.")
+        fix = "Remove the repeated rows, or tell visits apart by a column session_id."
+        _refuse("each scan once", f"{frame.loc[twice, 'scan_id'].iloc[0]} twice", where, fix)
     spread = frame.groupby("subject_id")["split"].nunique()
     if (spread > 1).any():
         _refuse(

@@ -10,6 +10,7 @@ import pandas as pd
 from elr_mri.config import Tables
 from elr_mri.findings import style
 from elr_mri.lab.roi import RoiTable
+from elr_mri.scans.table import CLASSES
 
 #: Below this a p-value of Holm's shows a difference.
 SHOWN = 0.05
@@ -122,6 +123,7 @@ def summary(
             part = results[(results["split"] == split) & (results["reading"] == reading)]
             if len(part):
                 lines += [f"## {TITLES[split].capitalize()}, {told}", "", *_table(part), ""]
+    lines += ["## Which classes are said", "", *_recalls(results), ""]
     lines += ["## What was gained", "", *_gains(differences), ""]
     lines += ["## Settings that were chosen", ""]
     for row in trials[trials["chosen"] == 1].itertuples():
@@ -143,8 +145,24 @@ def _table(part: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _recalls(results: pd.DataFrame) -> list[str]:
+    """Recalls after the last epoch: a network that never says MCI may still have a high balanced accuracy."""
+    part = results[results["reading"] == "last"]
+    lines = ["Recall of CN / MCI / AD after the last epoch, mean over seeds, percent."]
+    for split, rows in part.groupby("split", sort=False):
+        shares = sorted(rows["share"].unique())
+        lines += ["", f"| {TITLES[split]} | " + " | ".join(f"{100 * s:g} % wrong" for s in shares) + " |"]
+        lines.append("|---|" + "---|" * len(shares))
+        for method, own in rows.groupby("method", sort=False):
+            at = own.set_index("share")
+            cells = [" / ".join(f"{100 * at.loc[s, f'recall_{c.lower()}']:.0f}" for c in CLASSES) for s in shares]
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def _gains(differences: pd.DataFrame) -> list[str]:
-    """The differences by what they show: where Holm's p-value is below 0.05 a method helps or harms, elsewhere nothing is shown."""
+    """The differences by what they show: where Holm's p-value is below 0.05 a method helps or harms, elsewhere nothing is shown; such of the selected
+    epoch are only counted."""
     shown = differences["p_holm"] < SHOWN
     kinds = {
         "Helps": differences[shown & (differences["difference"] > 0)],
@@ -152,7 +170,7 @@ def _gains(differences: pd.DataFrame) -> list[str]:
         "Not shown to help or to harm": differences[~shown],
     }
     lines = [
-        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed; shown to help or harm where Holm's p-value over all of them "
+        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed; shown to help or harm where Holm's p-value over those of a reading "
         f"is below {SHOWN:g}."
     ]
     for kind, rows in kinds.items():
@@ -160,6 +178,9 @@ def _gains(differences: pd.DataFrame) -> list[str]:
         lines += [
             f"- {100 * row.share:g} % wrong, {TITLES[row.split]}, {READINGS[row.reading]}: {row.method} − {row.reference} {100 * row.difference:+.1f} "
             f"({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f})"
-            for row in rows.sort_values(["share", "split", "reading"], kind="stable").itertuples()
-        ] or ["- none"]
+            for row in rows[shown | (rows["reading"] == "last")]
+            .sort_values(["share", "split", "reading"], kind="stable")
+            .itertuples()
+        ] or ["- none of the last epoch" if len(rows) else "- none"]
+    lines += ["", "All of them stand in `differences.tsv`."]
     return lines

@@ -2,8 +2,8 @@
 
 For each share of wrong labels every method gets the settings that noisy validation labels favour (`table_choice.py`), is trained with
 each seed, and is scored by true labels on test and external scans (`table_scores.py`). Two readings: the last epoch, where memorization shows, and the epoch of
-the lowest validation cross-entropy by given labels, which is early stopping. The first method (cross-entropy) is also run untuned, at
-the training settings that all share: that is what ELR's own paper compares with.
+the lowest validation cross-entropy by given labels, which is early stopping. Every method is also run untuned, at its own settings and
+for the whole training that all share: that is what the papers compare, and it shows what a loss does without early stopping.
 """
 
 from __future__ import annotations
@@ -28,13 +28,20 @@ from elr_mri.lab.table_runs import Data, Run, outcome
 from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.table import CLASSES
 
-VERSION = 1
-#: Added to the name of the first method for its untuned runs.
+VERSION = 2
+#: Added to the name of a method for its untuned runs.
 UNTUNED = " untuned"
 
 
-def tables(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = print) -> Path:
+def tables(
+    settings: Lab, out_dir: Path | str, *, truth_path: Path | None = None, tell: Callable[[str], None] = print
+) -> Path:
     """Run the comparison that `settings.tables` describes and write its tables, figures and findings; an interrupted one continues.
+
+    Parameters
+    ----------
+    truth_path : Path or None
+        The phantom's truth, which then stands for the scan table's diagnoses.
 
     Returns
     -------
@@ -47,10 +54,17 @@ def tables(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = 
         raise BadInput(
             expected="other seeds", got=str(TRIAL_DRAW), where="lab.tables.seeds", fix="It is the trials' own."
         )
+    if settings.noise.kind == "instance":
+        raise BadInput(
+            expected="wrong labels that do not depend on the scan",
+            got="instance",
+            where="lab.noise.kind",
+            fix="Choose adjacent, symmetric, others or asymmetric: tables have no reference model.",
+        )
     losses = {method: settings.method(method) for method in own.methods}
     grids = {method: grid_of(method, loss, own.grids) for method, loss in losses.items()}
     check_budgets(grids)
-    table = read_roi(own)
+    table = read_roi(own, truth_path)
     digest = provenance.digest_json([table.scans.to_csv(), table.regions])
     data = Data(table, digest, settings.noise, own, out_dir / "runs")
     told = f"{len(table.regions)} regions; " + ", ".join(
@@ -66,11 +80,10 @@ def tables(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = 
 
 
 def _choices(losses: dict[str, Loss], grids: dict, data: Data, tell: Callable) -> tuple[dict, pd.DataFrame]:
-    """(method, share) -> loss and training, the first method also untuned; and the table of all trials."""
+    """(method, share) -> loss and training, each method also untuned; and the table of all trials."""
     chosen, told = {}, []
-    first = next(iter(losses))
     for share in data.settings.shares:
-        chosen[first + UNTUNED, share] = losses[first], data.settings.fit
+        chosen |= {(method + UNTUNED, share): (loss, data.settings.fit) for method, loss in losses.items()}
         for method, loss in losses.items():
             *chosen[method, share], lines = choose(method, loss, grids[method], share, data)
             told.append(lines)
@@ -103,15 +116,19 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     own, methods = settings.tables, list(dict.fromkeys(method for method, _ in chosen))
     scored, counts = _scored(data, methods, runs), _counts(data.table)
     how = {"seed": settings.noise.seed, "level": own.level}
-    results = table_scores.results(scored, **how).merge(counts, on="split")
+    seeds = _seeds(data, runs)
+    place = ["method", "share", "split", "reading"]
+    recalls = seeds.groupby(place, sort=False)[list(_RECALLS)].mean().reset_index()
+    results = table_scores.results(scored, **how).merge(counts, on="split").merge(recalls, on=place)
     first = own.methods[0]
     pairs = [(m, first) for m in own.methods[1:]] + [(m, first + UNTUNED) for m in own.methods]
+    pairs += [(m + UNTUNED, first + UNTUNED) for m in own.methods[1:]]
     differences = table_scores.differences(scored, pairs, **how)
     curves = _curves(data, runs)
     found = {
         "results.tsv": results,
         "differences.tsv": differences,
-        "seeds.tsv": _seeds(data, runs),
+        "seeds.tsv": seeds,
         "trials.tsv": trials,
         "wrong_labels.tsv": _wrong_labels(data),
         "curves.tsv": curves,
@@ -155,20 +172,30 @@ def _counts(table: RoiTable) -> pd.DataFrame:
 
 def _seeds(data: Data, runs: dict) -> pd.DataFrame:
     """Every run: scores by true labels, the epoch that was selected, and the share of training labels that are wrong."""
+    names = ["method", "share", "seed", "split", "reading", "epoch", "wrong_share", *_SCORES]
     rows, labels = [], data.table.scans["label"].to_numpy()
     train = labels[data.table.rows("train")]
     for (method, share, seed), kept in runs.items():
         wrong = float((data.given("train", share, seed) != train).mean())
         for split in unseen(data.table):
             for reading, key in (("last", "last"), ("selected", "best")):
-                told = score(labels[data.table.rows(split)], softmax(kept[f"{key}_{split}"].astype(float), axis=1))
+                true, said = labels[data.table.rows(split)], kept[f"{key}_{split}"].astype(float)
+                told = score(true, softmax(said, axis=1)) | _recalls(true, said)
                 epoch = int(kept["best"]) + 1 if reading == "selected" else len(kept["said"])
-                rows.append((method, share, seed, split, reading, epoch, wrong, *(told[n] for n in _SCORES)))
-    names = ["method", "share", "seed", "split", "reading", "epoch", "wrong_share", *_SCORES]
+                rows.append((method, share, seed, split, reading, epoch, wrong, *(told[n] for n in names[7:])))
     return pd.DataFrame(rows, columns=names)
 
 
-_SCORES = ("accuracy", "balanced_accuracy", "macro_auc")
+_RECALLS = tuple(f"recall_{name.lower()}" for name in CLASSES)
+_SCORES = ("accuracy", "balanced_accuracy", "macro_auc", *_RECALLS)
+
+
+def _recalls(true: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """The share of each class's scans that are said to be of it; not a number where there are none."""
+    said = logits.argmax(axis=1)
+    return {
+        name: float((said[true == k] == k).mean()) if (true == k).any() else np.nan for k, name in enumerate(_RECALLS)
+    }
 
 
 def _wrong_labels(data: Data) -> pd.DataFrame:

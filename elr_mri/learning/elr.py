@@ -19,6 +19,8 @@ from torch.nn import functional
 #: Probabilities are kept this far from 0 and 1 in the regularizer, as in the authors' code, so that
 #: 1 − ⟨t, p⟩ stays above zero.
 MARGIN = 1e-4
+#: Alignment multiplies a class's targets by no more than this, and by no less than its inverse.
+MOST = 20.0
 
 
 class EarlyLearningTargets(nn.Module):
@@ -48,6 +50,17 @@ class EarlyLearningTargets(nn.Module):
         clamped = _clamped(probabilities.detach().float())
         normalised = clamped / clamped.sum(dim=1, keepdim=True)
         self.targets[rows] = self.beta * self.targets[rows] + (1 - self.beta) * normalised
+
+    def aligned(self, rows: Tensor, shares: Tensor) -> Tensor:
+        """The targets of `rows`, (batch, n_classes), moved so that over all training scans the classes are as common as `shares` (n_classes,) says.
+
+        Distribution alignment (Berthelot et al., "ReMixMatch", ICLR 2020) of ELR's targets: t ∘ shares / mean t, with the sum that t had. Without it
+        the regularizer of a hesitating network rewards only the classes that it prefers early, and one between two others is never said again.
+        """
+        tiny = torch.finfo(self.targets.dtype).tiny
+        mean, own = self.targets.mean(dim=0), self.targets[rows]
+        moved = own * (shares * mean.sum() / mean.clamp_min(tiny)).clamp(1 / MOST, MOST)
+        return moved * own.sum(dim=1, keepdim=True) / moved.sum(dim=1, keepdim=True).clamp_min(tiny)
 
     def penalty(self, rows: Tensor, probabilities: Tensor) -> Tensor:
         """Mean of log(1 − ⟨t, p⟩) over the batch; differentiable in the probabilities, not in the targets."""
@@ -83,6 +96,7 @@ def regularized_loss(
     *,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
+    shares: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy plus `weight` times the penalty of targets that were updated before.
 
@@ -93,12 +107,17 @@ def regularized_loss(
         batch is the mean of its parts' losses.
     label_smoothing : float
         Share of each label that is spread over all classes (Szegedy et al. 2016).
+    shares : (n_classes,) float or None
+        How common the classes are to be among the targets; None leaves them as they are.
     """
     reduction = "mean" if class_weights is None else "none"  # torch's weighted mean divides by the batch's weights
     entropy = functional.cross_entropy(
         logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing, reduction=reduction
     ).mean()
-    return entropy + weight * targets.penalty(rows, functional.softmax(logits.float(), dim=1))
+    probabilities = functional.softmax(logits.float(), dim=1)
+    if shares is None:
+        return entropy + weight * targets.penalty(rows, probabilities)
+    return entropy + weight * penalty(targets.aligned(rows, shares), probabilities)
 
 
 def _clamped(probabilities: Tensor) -> Tensor:

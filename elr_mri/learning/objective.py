@@ -70,6 +70,8 @@ class Objective(nn.Module):
         self.teacher = weight_average(network, self.elr.ema, self.elr.ema_ramp_steps) if averages else None
         self.register_buffer("labels", labels, persistent=False)
         self.register_buffer("class_weights", class_weights, persistent=False)
+        shares = _shares(labels, n_classes, class_weights) if loss.elr and loss.elr.align else None
+        self.register_buffer("shares", shares, persistent=False)
 
     def mixtures(self, n: int, seed: int) -> list[Mixture | None]:
         """What each network sees of a batch of n; None is the batch itself."""
@@ -133,8 +135,8 @@ class Objective(nn.Module):
         """Mean loss of a batch as it is."""
         labels = self.labels[rows]
         if not (self.sop or self.gce):
-            smoothing = {"class_weights": self.class_weights, "label_smoothing": self.smoothing}
-            return regularized_loss(logits, labels, rows, targets, weight, **smoothing)
+            how = {"class_weights": self.class_weights, "label_smoothing": self.smoothing, "shares": self.shares}
+            return regularized_loss(logits, labels, rows, targets, weight, **how)
         losses = self.sop(logits, labels, rows) if self.sop else generalised_cross_entropy(logits, labels, self.gce.q)
         return (losses if self.class_weights is None else losses * self.class_weights[labels]).mean()
 
@@ -147,4 +149,12 @@ class Objective(nn.Module):
         entropy = functional.cross_entropy(
             logits, labels, weight=self.class_weights, label_smoothing=self.smoothing, reduction="none"
         ).mean()
-        return entropy + weight * penalty(mixture.of(targets.targets[rows]), functional.softmax(logits, dim=1))
+        known = targets.targets[rows] if self.shares is None else targets.aligned(rows, self.shares)
+        return entropy + weight * penalty(mixture.of(known), functional.softmax(logits, dim=1))
+
+
+def _shares(labels: Tensor, n_classes: int, class_weights: Tensor | None) -> Tensor:
+    """(n_classes,) float32: how common each given class is, its weight counted; equal for `class_weights: balanced`."""
+    counts = torch.bincount(labels, minlength=n_classes).float()
+    weighed = counts if class_weights is None else (counts * class_weights.to(counts.device)).nan_to_num(0.0)
+    return weighed / weighed.sum()

@@ -17,7 +17,8 @@ class Elr(Section):
     `targets` says whose predictions the targets average: `outputs` the network's own (ELR), `weights` those of a running average of its
     weights, `networks` those of a second network trained beside it, `both` those of the second one's averaged weights (ELR+, with
     `mixup: 1`). `ramp_steps` is the step at which λ reaches its full weight, `ema` the averaged weights' decay per step and `ema_ramp_steps` the step
-    at which the decay is reached (0: as soon as there is something to average). `mixup` is the α of its Beta distribution; 0 is none.
+    at which the decay is reached (0: as soon as there is something to average). `mixup` is the α of its Beta distribution; 0 is none. `align` moves the
+    targets so that over all scans the classes are as common among them as among the labels, as these are weighed.
     """
 
     weight: Annotated[float, Field(ge=0)] = 3.0
@@ -27,6 +28,7 @@ class Elr(Section):
     ema: Ema = 0.997
     ema_ramp_steps: Annotated[int, Field(ge=0)] = 0
     mixup: Annotated[float, Field(ge=0)] = 0.0
+    align: bool = False
 
     @property
     def n_networks(self) -> int:

@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from elr_mri.config import METHODS, Candidate, Lab, Noise, RoiPhantom, TableFit, Tables, parse
+from elr_mri.config import METHODS, Candidate, Elr, Lab, Loss, Noise, RoiPhantom, TableFit, Tables, parse
 from elr_mri.errors import BadInput
 from elr_mri.findings.metrics import weighted_balanced_accuracy
 from elr_mri.imaging.labels import ROI, ROI_TABLE, VOLUMES
 from elr_mri.lab.features import features
+from elr_mri.lab.fit import fit
+from elr_mri.lab.noise import wrong_labels
 from elr_mri.lab.roi import read_roi
-from elr_mri.lab.table_choice import check_budgets, choose
-from elr_mri.lab.table_runs import Data, Run, candidate, outcome
+from elr_mri.lab.table_choice import check_budgets, choose, grid_of
+from elr_mri.lab.table_runs import Data, Run, candidate, mlp, outcome
 from elr_mri.lab.table_scores import differences, draw_accuracies, holm, seed_shares
 from elr_mri.lab.tables import tables
+from elr_mri.lab.truth import TRUTH
 from elr_mri.phantom.roi_tables import draw_table, roi_tables
 from elr_mri.scans.table import CLASSES, SCANS, SPLIT
 
@@ -116,9 +120,16 @@ def test_our_own_volumes_beside_the_scan_table(tmp_path: Path, drawn: pd.DataFra
             ROI.write(pd.DataFrame({"region": VOLUMES, "volume_mm3": row}), path / name / f"{name}_volumes.tsv")
     else:
         ROI_TABLE.write(volumes.assign(scan_id=scan_id, source="freesurfer", note=pd.NA), path)
-    table = read_roi(Tables(path=str(path), scans=str(tmp_path / "scans.tsv"), splits=str(tmp_path / "splits.tsv")))
+    own = Tables(path=str(path), scans=str(tmp_path / "scans.tsv"), splits=str(tmp_path / "splits.tsv"))
+    table = read_roi(own)
     assert table.regions == tuple(sides)
     assert table.scans["split"].value_counts().to_dict() == drawn["split"].value_counts().to_dict()
+    turned = scans["diagnosis"].map({"CN": "MCI", "MCI": "AD", "AD": "CN"})
+    truth = scans[["cohort", "months"]].assign(subject=scans["subject_id"].str.removeprefix("sub-"), true_label=turned)
+    TRUTH.write(truth, tmp_path / "visits.tsv")
+    again = read_roi(own, tmp_path / "visits.tsv")
+    assert [CLASSES[label] for label in again.scans["label"]] == turned.tolist()
+    assert "visits.tsv" in again.digests and again.digests != table.digests
     SCANS.write(scans.iloc[1:], tmp_path / "scans.tsv")
     with pytest.raises(BadInput, match="every measured scan"):
         read_roi(Tables(path=str(path), scans=str(tmp_path / "scans.tsv")))
@@ -133,6 +144,11 @@ def test_our_own_volumes_beside_the_scan_table(tmp_path: Path, drawn: pd.DataFra
         (lambda f: f[(f["split"] != "test") | (f["diagnosis"] != "AD")], "test scans of CN, MCI and AD"),
         (lambda f: f.drop(columns="diagnosis"), "the column DIAGNOSIS"),
         (lambda f: f.assign(participant_id=None), "a subject in each row"),
+        (lambda f: f.assign(diagnosis=f["diagnosis"].map(CLASSES.index)), "diagnoses such as CN, MCI and AD"),
+        (lambda f: f.drop(columns="session_id"), "by a column session_id"),
+        (lambda f: f.assign(**{"Left-Hippocampus": f["Left-Hippocampus"].map(lambda v: f"{v:.1f}".replace(".", ","))}), "no number in left-hippocampus"),
+        (lambda f: f.assign(**{"Left.Hippocampus": 1.0}), "one column for each region"),
+        (lambda f: f.assign(split=f["split"].where(f.index > 5)), "got a blank cell"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused_in_one_line(tmp_path: Path, drawn: pd.DataFrame, change, told: str) -> None:
@@ -141,10 +157,48 @@ def test_a_bad_table_is_refused_in_one_line(tmp_path: Path, drawn: pd.DataFrame,
     assert "\n" not in str(caught.value)
 
 
+def test_a_truth_without_a_scan_table_is_refused(tmp_path: Path, drawn: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="scans.tsv beside the truth"):
+        read_roi(settings(tmp_path, drawn), tmp_path / "visits.tsv")
+
+
 def test_rows_of_another_diagnosis_are_counted(tmp_path: Path, drawn: pd.DataFrame) -> None:
     other = drawn.assign(diagnosis=["FTD", None, *drawn["diagnosis"][2:]])
     table = read_roi(settings(tmp_path, other))
     assert table.left_out == {"other-diagnosis": 1, "no-diagnosis": 1} and len(table.scans) == len(drawn) - 2
+
+
+def test_cells_and_columns_without_numbers_are_told(tmp_path: Path, drawn: pd.DataFrame, capsys) -> None:
+    holed = drawn.astype({"Left-Hippocampus": object})
+    holed.loc[3, "Left-Hippocampus"] = "see note"
+    holed["Right-Hippocampus"] = holed["Right-Hippocampus"].where(holed["split"] != "train")
+    table = read_roi(settings(tmp_path, holed))
+    told = capsys.readouterr().out
+    assert "1 cells" in told and "'see note' in left-hippocampus" in told
+    assert "blank in all training scans and left out: right-hippocampus (1)" in told
+    assert "left-hippocampus" in table.regions and "right-hippocampus" not in table.regions
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "told"),
+    [
+        (lambda f: f.groupby(["split", "diagnosis"]).head(3), {}, "lab.tables.normalise: residual: expected at least 20"),
+        (lambda f: f.drop(columns="EstimatedTotalIntraCranialVol"), {}, "intracranial of some training scan"),
+        (lambda f: f.drop(columns="age"), {"use_age": True}, "use_age: false"),
+    ],
+)  # fmt: skip
+def test_what_the_features_lack_is_told_by_the_key_that_mends_it(
+    tmp_path: Path, drawn: pd.DataFrame, change, keys: dict, told: str
+) -> None:
+    own = settings(tmp_path, change(drawn), **keys)
+    table = read_roi(own)
+    with pytest.raises(BadInput, match=told):
+        features(table, table.scans["label"].to_numpy()[table.rows("train")], own)
+
+
+def test_noise_that_needs_a_reference_model_is_refused(tmp_path: Path, drawn: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="lab.noise.kind"):
+        tables(Lab(tables=settings(tmp_path, drawn), noise=Noise(kind="instance")), tmp_path / "out")
 
 
 def test_features_are_standardised_by_the_training_scans_and_blanks_are_told_to_the_network(
@@ -165,7 +219,7 @@ def test_features_are_standardised_by_the_training_scans_and_blanks_are_told_to_
     moved.loc[table.rows("test"), list(table.regions)] *= 3.0
     other, _ = features(type(table)(moved, table.regions, {}, {}), given, own)
     np.testing.assert_array_equal(other[train], matrix[train])
-    with pytest.raises(BadInput, match="blank in left-hippocampus"):
+    with pytest.raises(BadInput, match="left-hippocampus of every scan, got 62 of 433 blank"):
         features(table, given, own.model_copy(update={"missing": "refuse"}))
 
 
@@ -193,8 +247,8 @@ def test_no_choice_looks_at_a_test_label(tmp_path: Path, drawn: pd.DataFrame) ->
         (tmp_path / name).mkdir()
         made = data(settings(tmp_path / name, frame), tmp_path / name)
         told.append([choose(m, METHODS[m], GRIDS[m], 0.4, made) for m in GRIDS])
-    for (loss, fit, lines), (other_loss, other_fit, other_lines) in zip(*told, strict=True):
-        assert (loss, fit) == (other_loss, other_fit)
+    for (loss, how, lines), (other_loss, other_how, other_lines) in zip(*told, strict=True):
+        assert (loss, how) == (other_loss, other_how)
         pd.testing.assert_frame_equal(lines, other_lines)
         assert (
             lines["chosen"].sum() == 1
@@ -212,8 +266,36 @@ def test_a_method_is_searched_no_harder_than_another_and_only_by_its_own_keys() 
         and fit.weight_decay == 0.5
         and fit.epochs == FIT.epochs
     )
-    with pytest.raises(BadInput, match="u_rate"):
-        candidate(METHODS["ce"], FIT, Candidate(u_rate=1.0))
+    for method, key in (("ce", {"u_rate": 1.0}), ("sop", {"align": True})):
+        with pytest.raises(BadInput, match=next(iter(key))):
+            candidate(METHODS[method], FIT, Candidate(**key))
+
+
+def test_the_default_trials_are_as_many_for_each_method_and_align_the_targets() -> None:
+    check_budgets({method: grid_of(method, METHODS[method], {}) for method in METHODS})
+    loss, _ = candidate(METHODS["elr"], TableFit(), grid_of("elr", METHODS["elr"], {})[0])
+    assert loss.elr.align and not METHODS["elr"].elr.align
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_aligned_targets_keep_the_middle_class(seed: int) -> None:
+    """Of three classes in order, 40 % of whose labels went to a neighbour, ELR forgets one; with aligned targets it says all three."""
+
+    def recalls(align: bool) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        true = np.arange(600) % 3
+        x = true[:, None] + rng.normal(scale=0.8, size=(600, 1)) + rng.normal(size=(600, 20))
+        x = torch.from_numpy(((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32))
+        given = torch.from_numpy(wrong_labels(true, 3, Noise(seed=seed)).given)
+        loss, how = Loss(elr=Elr(weight=7.0, beta=0.7, align=align)), TableFit(epochs=40, batch_size=64)
+        judged = {"test": (x[300:], torch.from_numpy(true[300:]))}
+        quiet = {"progress": lambda line: None}
+        told = fit(lambda: mlp(20, (16,), 0.0), x[:300], given[:300], 3, how, loss, seed=seed, judged=judged, **quiet)
+        said = told.judged["test"].argmax(axis=1)
+        return np.array([(said[true[300:] == k] == k).mean() for k in range(3)])
+
+    assert recalls(False).min() < 0.05
+    assert recalls(True).min() > 0.25
 
 
 def test_the_same_config_gives_the_same_tables_and_finished_runs_are_not_made_again(
@@ -236,8 +318,10 @@ def test_the_same_config_gives_the_same_tables_and_finished_runs_are_not_made_ag
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     results = pd.read_csv(tmp_path / "a" / "results.tsv", sep="\t")
+    recalls = results[["recall_cn", "recall_mci", "recall_ad"]]
+    np.testing.assert_allclose(recalls.mean(axis=1), results["balanced_accuracy"], atol=1e-9)
     assert (
-        set(results["method"]) == {"ce untuned", "ce", "elr", "sop"}
+        set(results["method"]) == {"ce", "elr", "sop", "ce untuned", "elr untuned", "sop untuned"}
         and (results["low"] <= results["balanced_accuracy"]).all()
     )
     wrong = pd.read_csv(tmp_path / "a" / "wrong_labels.tsv", sep="\t")
@@ -254,8 +338,6 @@ def test_the_same_config_gives_the_same_tables_and_finished_runs_are_not_made_ag
 
 
 def _counting(made: list):
-    from elr_mri.lab.fit import fit
-
     def counted(*args, **kwargs):
         made.append(kwargs["seed"])
         return fit(*args, **kwargs)
@@ -304,6 +386,9 @@ def test_holm_is_the_step_down_of_the_textbook() -> None:
         ({"path": "a", "train": "b", "val": "c", "test": "d"}, "either path"),
         ({"scans": "a"}, "go with path"),
         ({"grids": {"ce": [{"wait": 1}]}}, "wait"),
+        ({"seeds": [0, 0]}, "each of seeds once"),
+        ({"methods": ["ce", "ce"]}, "each of methods once"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(keys: dict, told: str) -> None:
@@ -313,10 +398,13 @@ def test_a_config_that_contradicts_itself_is_refused(keys: dict, told: str) -> N
 
 @pytest.mark.slow
 def test_elr_keeps_a_network_from_memorizing_wrong_labels_on_the_synthetic_table(tmp_path: Path) -> None:
-    """Last epoch, 40 % wrong, settings by noisy validation, a table of another seed than the default's: at least 5 points above plain cross-entropy."""
+    """Last epoch, 40 % wrong, settings by noisy validation, a table of another seed than the default's: at least 5 points above plain cross-entropy,
+    and alike over seeds."""
     path = roi_tables(RoiPhantom(seed=2), tmp_path / "phantom")
     own = Tables(path=str(path), methods=("ce", "elr"), shares=(0.4,), seeds=(0, 1, 2), trial_seeds=1)
     tables(Lab(tables=own), tmp_path / "out", tell=lambda line: None)
     told = pd.read_csv(tmp_path / "out" / "differences.tsv", sep="\t")
     told = told[(told["method"] == "elr") & (told["reference"] == "ce untuned") & (told["reading"] == "last")]
     assert (told.set_index("split")["difference"] >= 0.05).all(), told
+    results = pd.read_csv(tmp_path / "out" / "results.tsv", sep="\t")
+    assert (results.loc[results["method"] == "elr", "seed_deviation"] < 0.05).all()

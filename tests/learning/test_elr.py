@@ -67,3 +67,26 @@ def test_the_penalty_does_not_reach_back_through_the_targets() -> None:
     targets.update(rows, p)
     assert not targets.targets.requires_grad
     assert pytest.approx(targets.targets.sum().item()) == 0.5
+
+
+def test_aligned_targets_have_the_classes_as_common_as_asked() -> None:
+    targets = EarlyLearningTargets(300, 3, beta=0.0)
+    rows, rng = torch.arange(300), torch.Generator().manual_seed(0)
+    targets.update(rows, functional.softmax(torch.randn(300, 3, generator=rng) + torch.tensor([2.0, 0.0, 2.0]), dim=1))
+    targets.targets.mul_(0.3)  # as after the first epoch: sums are not 1 yet
+    equal = torch.full((3,), 1 / 3)
+    moved = targets.aligned(rows, equal)
+    torch.testing.assert_close(moved.sum(dim=1), targets.targets.sum(dim=1))
+    before, after = (t.sum(dim=0) / t.sum() for t in (targets.targets, moved))
+    assert before[1] < 0.12 and (after - equal).abs().max() < 0.5 * (before - equal).abs().max()
+    # within a class the order of the scans stays, and targets that are as common as asked are not moved
+    order = targets.targets[:, 1] / targets.targets[:, 0]
+    assert torch.equal(order.argsort(), (moved[:, 1] / moved[:, 0]).argsort())
+    torch.testing.assert_close(targets.aligned(rows, before), targets.targets)
+
+
+def test_aligned_targets_are_finite_where_nothing_was_said_yet() -> None:
+    targets = EarlyLearningTargets(2, 3, beta=0.5)
+    assert torch.equal(targets.aligned(torch.arange(2), torch.full((3,), 1 / 3)), torch.zeros(2, 3))
+    targets.targets.copy_(torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]]))
+    assert torch.isfinite(targets.aligned(torch.arange(2), torch.full((3,), 1 / 3))).all()

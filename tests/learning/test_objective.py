@@ -50,6 +50,24 @@ def one_step(objective: Objective, z: Tensor, rows: Tensor, step: int = 0) -> tu
     return loss.detach(), gradient
 
 
+def test_aligned_elr_asks_for_the_classes_as_the_labels_are_weighed() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 2, 2])
+    loss = Loss(elr=Elr(weight=3.0, beta=0.0, align=True))
+    near(alone(labels, 3, loss).shares, [1 / 2, 1 / 6, 1 / 3])
+    weights = 6 / (3 * torch.tensor([3.0, 1.0, 2.0]))
+    balanced = alone(labels, 3, loss, class_weights=weights)
+    near(balanced.shares, [1 / 3] * 3)
+    assert alone(labels, 3, Loss(elr=Elr(weight=3.0))).shares is None
+    # logits that prefer the outer classes: the aligned loss pulls the last scan to the middle, the published one away from it
+    z, rows = torch.tensor([[3.0, 0, 0], [3, 0, 0], [2, 1, 1], [1, 1, 0.9], [0, 0, 3], [0.9, 1, 1.1]]), torch.arange(6)
+    pulls = []
+    for align in (False, True):
+        objective = alone(labels, 3, Loss(elr=Elr(weight=30.0, beta=0.0, align=align)), class_weights=weights)
+        pulls.append(-one_step(objective, z, rows)[1][5, 1].item())
+    assert pulls[0] < 0 < pulls[1]
+    assert "shares" not in balanced.state_dict()  # follows from the labels
+
+
 @pytest.mark.parametrize("case", cases("elr"))
 def test_elr_is_the_published_loss(case: dict[str, Any]) -> None:
     n_classes = len(case["steps"][0]["logits"][0])

@@ -148,3 +148,28 @@ rule lab_audit:
     shell:
         STEP + "lab audit {params.runs} --scans {input.scans:q} --packed \"$(dirname {input.packed:q})\" --baseline {input.baseline:q} {params.truth}"
         " --config {params.config:q} --output \"$(dirname {output.table:q})\"" + LOGGED
+
+
+def lab_table():
+    """What `lab tables` reads: the table or tables that the config names, else the study's own volumes, whose true labels may be known."""
+    named = LAB_SETTINGS.get("tables") or {}
+    if named.get("path") or named.get("train"):
+        paths = {name: named[name] for name in ("path", "scans", "splits", "train", "val", "test", "external") if named.get(name)}
+        return paths, ""
+    return {"path": IMAGING / "pack" / "roi_volumes.tsv", "scans": SCANS / "ingest" / "scans.tsv", "splits": SCANS / "split" / "splits.tsv"}, TRUTH
+
+
+rule lab_tables:
+    input:
+        **lab_table()[0],
+    output:
+        results=LAB / "tables" / "results.tsv",
+        findings=LAB / "tables" / "findings.json",
+    params:
+        config=json.dumps({**LAB_SETTINGS, "tables": {**(LAB_SETTINGS.get("tables") or {}), **{name: str(path) for name, path in lab_table()[0].items()}}}, sort_keys=True),
+        truth=lab_table()[1],
+        version=VERSIONS["lab"],
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "lab" / "tables.log",
+    shell:
+        STEP + "lab tables {params.truth} --config {params.config:q} --output \"$(dirname {output.results:q})\"" + LOGGED
