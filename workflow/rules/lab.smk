@@ -48,6 +48,21 @@ rule lab_linear:
         STEP + "lab linear --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
 
 
+rule lab_images:
+    output:
+        LAB / "images" / "findings.json",
+    params:
+        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        version=VERSIONS["lab"],
+    resources:
+        gpu=GPU if (LAB_SETTINGS.get("images") or {}).get("path") else 0,
+        mem_mb=MEMORY_MB["train"],
+    conda: "../../envs/learning.yaml"
+    log: RESULTS / "logs" / "lab" / "images.log",
+    shell:
+        STEP + "lab images --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
+
+
 rule lab_noise:
     input:
         scans=SCANS / "ingest" / "scans.tsv",
