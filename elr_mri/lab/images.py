@@ -23,7 +23,7 @@ from elr_mri.lab.image_recipes import Recipe, loss_of, recipe_of
 from elr_mri.lab.image_runs import NOISY, Run, given_labels, train
 from elr_mri.lab.image_sets import ImageSet, read_images
 from elr_mri.lab.noise import Noisy
-from elr_mri.learning.slots import slots
+from elr_mri.learning.slots import slot
 from elr_mri.scans.cells import write_tsv
 
 VERSION = 1
@@ -46,8 +46,7 @@ def images(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = 
     counts = ", ".join(f"{split} {len(labels)}" for split, labels in sorted(data.labels.items()))
     tell(f"images: {data.name}, {len(data.classes)} classes, {counts}; {recipe.network}, {recipe.fit.epochs} epochs")
     digest, noisy, runs = data.digest(), {}, []
-    with slots(recipe.fit.device, tell=tell) as free:
-        device = f"cuda:{free[0]}" if free else recipe.fit.device
+    with slot(recipe.fit.device, tell=tell) as device:
         placed = replace(recipe, fit=recipe.fit.model_copy(update={"device": device}))
         for seed in own.seeds:
             noisy[seed] = {split: given_labels(data, split, own, seed) for split in NOISY if split in data.labels}

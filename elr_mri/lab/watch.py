@@ -66,8 +66,8 @@ class Watch(nn.Module):
         """Mean sizes of the gradients, as `curves.gradients` has them."""
         n, rows = self.predicted[:n_epochs].sum(dim=2, keepdim=True), []
         means = (self.slopes[:n_epochs] / n).cpu()
-        for place, group in enumerate(GROUPS):
-            rows += [(e, group, *line.tolist()) for e, line in enumerate(means[:, place], 1)]
+        for e, both in enumerate(means, 1):
+            rows += [(e, group, *line.tolist()) for group, line in zip(GROUPS, both)]
         return pd.DataFrame(rows, columns=["epoch", "group", *PARTS])
 
 
