@@ -163,7 +163,7 @@ def accuracy_figure(histories: dict[str, Sequence[pd.DataFrame]]) -> Figure:
     histories : dict of list of DataFrame
         Of each method, by the name to be shown, the table with epoch and test_accuracy of each seed.
     """
-    drawn = style.figure(5.2, 3.2)
+    drawn = style.figure(7.0, 3.2)
     axes, names = drawn.subplots(), list(histories)
     for name, tables in histories.items():
         look = {k: v for k, v in style.model_style(names, name).items() if k != "marker"}

@@ -50,7 +50,7 @@ RECIPES = {
         "small",
         "none",
         False,
-        Fit(epochs=60, batch_size=32, optimizer="adamw", learning_rate=2e-3, weight_decay=0.0, device="cpu"),
+        Fit(epochs=50, batch_size=32, optimizer="adamw", learning_rate=2e-3, weight_decay=0.0, device="cpu"),
     ),
 }
 

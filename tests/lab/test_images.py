@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from small_archives import as_archive, ten_files
 from typer.testing import CliRunner
 
 from elr_mri.cli import app
@@ -118,6 +119,22 @@ def test_labels_as_they_come_have_nothing_to_memorize(tmp_path: Path) -> None:
     audit = table(tmp_path / "out", "audit")
     assert "true" not in audit and audit["image"].str.startswith("train/").all()
     assert table(tmp_path / "out", "wrong_labels").empty
+
+
+def test_an_archive_is_trained_on_by_its_recipe(tmp_path: Path) -> None:
+    path = as_archive(ten_files("python2"), tmp_path, "cifar-10-batches-py")
+    config = f'{{"images": {{"path": "{path}", "network": "small", "fit": {{"epochs": 2, "device": "cpu"}}}}}}'
+    done = CliRunner().invoke(app, ["lab", "images", "--output", str(tmp_path / "out"), "--config", config])
+    assert done.exit_code == 0, done.output
+    facts, told = (read_json(tmp_path / "out" / f"findings.json{end}") for end in ("", ".json"))
+    assert facts["dataset"] == "cifar10" and facts["image_shape"] == [3, 32, 32]
+    assert told["training"]["batch_size"] == 128 and told["losses"]["elr-plus"]["elr"]["ema_ramp_steps"] == 40_000
+    audit = table(tmp_path / "out", "audit")
+    assert {"automobile", "frog"} <= set(audit["true"]) and len(audit) == 90
+    done = CliRunner().invoke(
+        app, ["lab", "images", "--output", str(tmp_path), "--config", config.replace(".tar.gz", "")]
+    )
+    assert done.exit_code == 2 or "lab.images.path" in str(done.exception)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "small"])
