@@ -137,6 +137,20 @@ def test_an_archive_is_trained_on_by_its_recipe(tmp_path: Path) -> None:
     assert done.exit_code == 2 or "lab.images.path" in str(done.exception)
 
 
+@pytest.mark.slow
+def test_on_the_digits_cross_entropy_memorizes_and_elr_does_not(tmp_path: Path) -> None:
+    """The default run with other wrong labels, weights and divisions than the default's."""
+    images(Lab(images=Images(seeds=(11,), split_seed=5)), tmp_path, tell=lambda line: None)
+    told = read_json(tmp_path / "findings.json")["methods"]
+    plain = told.pop("ce")
+    assert plain["wrong_true_peak"] > 0.85 and plain["wrong_true_peak_epoch"] < 20  # early learning
+    assert plain["wrong_memorized_end"] > 0.9 and plain["wrong_true_end"] < 0.1  # memorization
+    for held in told.values():
+        assert held["wrong_true_end"] > 0.85 and held["wrong_memorized_end"] < 0.1
+        assert held["test_accuracy"] > plain["test_accuracy"] + 0.1
+        assert held["audit_average_precision"] > 0.9
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "small"])
 def test_networks(name: str) -> None:
     torch.manual_seed(0)
