@@ -45,7 +45,7 @@ def _cifar(epochs: int, milestones: tuple[int, ...]) -> Fit:
 RECIPES = {
     "cifar10": Recipe("resnet34", "crop-flip", True, _cifar(120, (40, 80)), _published(3.0, 0.7)),
     "cifar100": Recipe("resnet34", "crop-flip", True, _cifar(150, (80, 120)), _published(7.0, 0.9, ramp_steps=40_000)),
-    # Adam's steps are of one size for every digit; by SGD at 0.05 whole digits were given up (docs/log.md).
+    # by SGD ELR needs a larger λ, or loses rightly labelled images (docs/log.md)
     "digits": Recipe(
         "small",
         "none",
