@@ -39,6 +39,7 @@ rule lab:
     input:
         rules.all.input,
         rules.lab_linear.output,
+        rules.lab_images.output,
         rules.lab_mri.output if LAB_MODELS else [],
         rules.lab_tables.output,
 

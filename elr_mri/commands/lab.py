@@ -56,6 +56,16 @@ def linear(output: Output, config_: Config = DEFAULTS) -> None:
 
 
 @lab.command(
+    epilog='Example: `elr-mri lab images --output results/lab/images`, or `--config \'{"images": {"path": "cifar-10-python.tar.gz"}}\'` for CIFAR-10'
+)
+def images(output: Output, config_: Config = DEFAULTS) -> None:
+    """Train image networks with wrong labels: cross-entropy, ELR and ELR+, on CIFAR, class folders, or scikit-learn's digits."""
+    from elr_mri.lab.images import images as run
+
+    run(config.section(config.Lab, "lab", config_), output)
+
+
+@lab.command(
     epilog="Example: `elr-mri lab mri --run results/lab/mri/elr/share-0.4/seed-0 --labels results/lab/mri/labels/share-0.4_seed-0.tsv --scans scans.tsv --output results/lab/mri`"
 )
 def mri(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from elr_mri.config import Fit, Loss
+from elr_mri.lab.watch import Watch
 from elr_mri.learning import recipe
 from elr_mri.learning.objective import Objective
 from elr_mri.learning.resume import Begun, load_state, save_state
@@ -30,8 +31,8 @@ class Trained:
     network : Module, in evaluation mode
     history : list of dict, one per epoch
         epoch, learning_rate, train_loss, train_accuracy (by given labels), and NAME_accuracy and NAME_ce of each judged set.
-    said : (n_epochs, n_examples, n_classes) float32
-        Probabilities of each training example, at the step that it was trained on.
+    said : (n_epochs, n_examples, n_classes) float32, or None
+        Probabilities of each training example, at the step that it was trained on; None where a `watch` has summed them.
     targets : (n_examples, n_classes) float32
     best : int
         Index of the epoch of the lowest cross-entropy of `judged["val"]`, the last one where there is no such set.
@@ -43,7 +44,7 @@ class Trained:
 
     network: nn.Module
     history: list[dict[str, Any]]
-    said: np.ndarray
+    said: np.ndarray | None
     targets: np.ndarray
     best: int
     judged: dict[str, np.ndarray]
@@ -61,6 +62,8 @@ def fit(
     seed: int,
     judged: dict[str, tuple[Tensor, Tensor]],
     change: Callable[[Tensor, np.random.Generator], Tensor] | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+    watch: Watch | None = None,
     state_path: Path | None = None,
     fingerprint: dict[str, Any] | None = None,
     progress: Callable[[str], None] = print,
@@ -71,12 +74,17 @@ def fit(
     ----------
     build : callable
         A network with fresh weights from torch's global generator: inputs (batch, ...) → logits (batch, n_classes).
-    inputs : (n_examples, ...) float32
+    inputs : (n_examples, ...) float32, or of any type that `prepare` makes float32 of
+        Where they do not fit on the device they stay where they are, and batches are moved.
     given : (n_examples,) int
     judged : dict
         Inputs and labels that are looked at after every epoch; "val" by its given labels, and patience and the best epoch go by it.
     change : callable or None
         Random change of a batch of inputs, from a generator of numpy.
+    prepare : callable or None
+        What makes a batch of inputs, changed or judged, into what the network takes.
+    watch : Watch or None
+        Sums what is said of the training examples in place of keeping all of it.
     """
     on, n = recipe.device(settings.device), len(inputs)
     torch.manual_seed(seed)
@@ -84,7 +92,7 @@ def fit(
     weights = recipe.class_weights(given, n_classes, settings.class_weights)
     objective = Objective(given, n_classes, loss, network, class_weights=weights).to(on)
     optimizer = _optimizer(network, settings)
-    trajectory = Trajectory(settings.epochs, n, n_classes).to(on)
+    trajectory = (watch or Trajectory(settings.epochs, n, n_classes)).to(on)
     outcome = _Outcome({name: len(x) for name, (x, _) in judged.items()}, n_classes)
     parts = {
         "model": network,
@@ -95,14 +103,14 @@ def fit(
     }
     mark = {
         "seed": seed,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"device"}),
         "loss": loss.model_dump(mode="json"),
         **(fingerprint or {}),
     }
     history: list[dict[str, Any]] = []
     if state_path is not None:
         history, _ = load_state(state_path, fingerprint=mark, restart_if_changed=True, tell=progress, **parts)
-    inputs, labels = inputs.to(on), objective.labels
+    inputs, labels = _placed(inputs, on), objective.labels
     n_batches = math.ceil(n / settings.batch_size)
     while len(history) < settings.epochs and not _stopped(history, loss.patience):
         epoch = len(history)
@@ -114,13 +122,15 @@ def fit(
             drawn = recipe.step_seed(seed, epoch, number)
             _seed(drawn, on)
             rows = torch.from_numpy(places).to(on)
-            views = (
-                inputs[rows] if change is None else change(inputs[rows], np.random.default_rng([seed, epoch, number]))
-            )
+            views = inputs[rows.to(inputs.device)].to(on)
+            if change is not None:
+                views = change(views, np.random.default_rng([seed, epoch, number]))
+            if prepare is not None:
+                views = prepare(views)
             for group in optimizer.param_groups:
                 group["lr"] = rate = _rate(step, n_batches, settings)
             mixtures = objective.mixtures(len(rows), drawn)
-            with torch.autocast(on.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            with _autocast(on, settings):
                 logits = each(network, views, mixtures=mixtures)
                 seen = objective.unmixed(logits, views).float()
             objective.observe(rows, seen)
@@ -129,7 +139,10 @@ def fit(
             cost.backward()
             optimizer.step()
             objective.settle(rows, seen, network)
-            trajectory.add(epoch, rows, seen.mean(dim=1))
+            if watch is None:
+                trajectory.add(epoch, rows, seen.mean(dim=1))
+            else:
+                watch.add(epoch, rows, seen, objective, step)
             sums += torch.stack(
                 [cost.detach() * len(rows), (seen.mean(dim=1).argmax(dim=1) == labels[rows]).sum()]
             ).double()
@@ -140,7 +153,7 @@ def fit(
             "train_accuracy": sums[1].item() / n,
         }
         for name, (x, y) in judged.items():
-            logits = outcome.last[name].copy_(say(network, x, settings))
+            logits = outcome.last[name].copy_(say(network, x, settings, prepare))
             line[f"{name}_accuracy"] = (logits.argmax(dim=1) == y).float().mean().item()
             line[f"{name}_ce"] = functional.cross_entropy(logits, y).item()
         history.append(line)
@@ -152,7 +165,7 @@ def fit(
     return Trained(
         network.eval(),
         history,
-        trajectory.said[: len(history)].cpu().numpy(),
+        trajectory.said[: len(history)].cpu().numpy() if watch is None else None,
         objective.estimates().cpu().numpy(),
         _best(history),
         {name: logits.numpy() for name, logits in outcome.last.items()},
@@ -183,15 +196,28 @@ class _Outcome(nn.Module):
 
 
 @torch.no_grad()
-def say(network: nn.Module, inputs: Tensor, settings: Fit) -> Tensor:
+def say(network: nn.Module, inputs: Tensor, settings: Fit, prepare: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """(n, n_classes) float32 logits of a set, on the CPU; the mean of those of two networks."""
     network.eval()
     on = next(network.parameters()).device
     parts = [torch.empty(0)]
     for part in inputs.split(4 * settings.batch_size):
-        with torch.autocast(on.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            parts.append(network(part.to(on)).float().cpu())
+        part = part.to(on) if prepare is None else prepare(part.to(on))
+        with _autocast(on, settings):
+            parts.append(network(part).float().cpu())
     return torch.cat(parts[1:]) if len(inputs) else parts[0]
+
+
+def _autocast(on: torch.device, settings: Fit) -> torch.autocast:
+    """The context in which the network computes."""
+    return torch.autocast(on.type, torch.bfloat16, enabled=recipe.precision(settings.precision, on) is torch.bfloat16)
+
+
+def _placed(inputs: Tensor, on: torch.device) -> Tensor:
+    """All inputs on the device; where they are if they would fill more than half of what a GPU has left."""
+    if on.type == "cuda" and 2 * inputs.nbytes > torch.cuda.mem_get_info(on)[0]:
+        return inputs
+    return inputs.to(on)
 
 
 def _networks(build: Callable[[], nn.Module], loss: Loss) -> nn.Module:

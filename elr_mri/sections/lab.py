@@ -60,7 +60,7 @@ class Noise(Section):
 class Fit(Section):
     """How a network is trained on examples that lie in memory: `steps` divides the step size by `1/gamma` at each of `milestones` (epochs).
 
-    `class_weights: balanced` weighs each given class by the inverse of its share.
+    `class_weights: balanced` weighs each given class by the inverse of its share. `precision: auto` is bfloat16 on a GPU that computes in it.
     """
 
     epochs: Count = 60
@@ -73,7 +73,7 @@ class Fit(Section):
     milestones: tuple[Count, ...] = ()
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     class_weights: Literal["none", "balanced"] = "none"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     device: str = "auto"
 
 
@@ -94,12 +94,33 @@ class Linear(Section):
     seed: Seed = 0
 
 
+class ImageNoise(Noise):
+    """As `Noise`, with the literature's for images: symmetric, the true class among those drawn from."""
+
+    kind: Literal["symmetric", "others", "asymmetric", "adjacent"] = "symmetric"
+
+
 class Images(Section):
-    """Natural images: where they lie, the network, the noise and the methods compared; scikit-learn's digits where no path is given."""
+    """Natural images: where they lie, the network, the noise and the methods compared; scikit-learn's digits where no path is given.
+
+    `path` is CIFAR-10's or CIFAR-100's archive (python or binary version), the folder that it unpacks to, or a folder of images by class, which are resized to `size`
+    pixels a side. `test_share` and `split_seed` divide what comes without a test set; `validation` is the share of the training images held out.
+    `recipe` is the training and the ELR weights published for a set (auto: the set's own; class folders: CIFAR-10's, from 100 classes on CIFAR-100's); the keys
+    that `fit` names go before it.
+    """
 
     path: str | None = None
-    methods: tuple[str, ...] = ("ce", "elr", "elr-plus")
-    seeds: tuple[int, ...] = (0,)
+    size: Annotated[int, Field(ge=8)] = 32
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    split_seed: int = 0
+    recipe: Literal["auto", "digits", "cifar10", "cifar100"] = "auto"
+    network: Literal["auto", "small", "resnet18", "resnet34"] = "auto"
+    augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+    noise: ImageNoise = ImageNoise()
+    fit: Fit = Fit()
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr", "elr-plus")
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
 
 
 class RoiPhantom(Section):
@@ -133,8 +154,8 @@ def _grid(**keys: tuple[float, ...]) -> tuple[Candidate, ...]:
     return tuple(Candidate(**dict(zip(keys, values, strict=True))) for values in product(*keys.values()))
 
 
-#: What validation chooses from, by the kind of loss: twelve trials each, so that no method is searched harder than another. Taken from synthetic
-#: tables of other seeds than the default's (docs/log.md).
+#: What validation chooses from, by the kind of loss: twelve trials each, so that no method is searched harder than another. Laid out on synthetic
+#: tables of other seeds than the default's, whose noisy validation labels told one of the values (docs/log.md).
 GRIDS: dict[str, tuple[Candidate, ...]] = {
     "ce": _grid(weight_decay=(1e-3, 1e-2, 3e-2, 1e-1), epochs=(15, 30, 60)),
     "elr": _grid(weight=(1.0, 3.0, 7.0), beta=(0.9,), align=(True,), weight_decay=(3e-2, 1e-1), epochs=(15, 30)),

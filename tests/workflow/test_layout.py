@@ -47,7 +47,7 @@ def _closure(names: set[str]) -> set[str]:
     [
         ("learning", ["learning.train", "learning.predict", "learning.explain", "lab.scan_noise"]),
         ("findings", ["findings.baseline", "findings.evaluate", "findings.report"]),
-        ("lab", ["lab.linear", "lab.tables", "lab.mri", "lab.audit"]),
+        ("lab", ["lab.linear", "lab.images", "lab.tables", "lab.mri", "lab.audit"]),
     ],
 )
 def test_a_zone_s_steps_import_what_its_environment_has(zone, modules):

@@ -59,6 +59,21 @@ rule lab_linear:
         STEP + "lab linear --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
 
 
+rule lab_images:
+    output:
+        LAB / "images" / "findings.json",
+    params:
+        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        version=VERSIONS["lab"],
+    resources:
+        gpu=GPU if (LAB_SETTINGS.get("images") or {}).get("path") else 0,
+        mem_mb=MEMORY_MB["train"],
+    conda: "../../envs/lab.yaml"
+    log: RESULTS / "logs" / "lab" / "images.log",
+    shell:
+        STEP + "lab images --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
+
+
 rule lab_noise:
     input:
         scans=SCANS / "ingest" / "scans.tsv",
@@ -166,10 +181,10 @@ rule lab_tables:
         results=LAB / "tables" / "results.tsv",
         findings=LAB / "tables" / "findings.json",
     params:
-        config=json.dumps({**LAB_SETTINGS, "tables": {**(LAB_SETTINGS.get("tables") or {}), **{name: str(path) for name, path in lab_table()[0].items()}}}, sort_keys=True),
+        config=json.dumps({**json.loads(lab_section("noise")), "tables": {**(LAB_SETTINGS.get("tables") or {}), **{name: str(path) for name, path in lab_table()[0].items()}}}, sort_keys=True),
         truth=lab_table()[1],
         version=VERSIONS["lab"],
-    conda: "../../envs/learning.yaml"
+    conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "tables.log",
     shell:
         STEP + "lab tables {params.truth} --config {params.config:q} --output \"$(dirname {output.results:q})\"" + LOGGED
