@@ -63,7 +63,7 @@ rule lab_images:
     output:
         LAB / "images" / "findings.json",
     params:
-        config=json.dumps(LAB_SETTINGS, sort_keys=True),
+        config=lab_section("images"),
         version=VERSIONS["lab"],
     resources:
         gpu=GPU if (LAB_SETTINGS.get("images") or {}).get("path") else 0,
