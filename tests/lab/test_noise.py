@@ -20,7 +20,8 @@ def made(kind: str, true: np.ndarray, share: float = 0.4, *, seed: int = 0, n_cl
     """Wrong labels of a kind with all that it may need."""
     more.setdefault("reference", np.random.default_rng(5).dirichlet(np.ones(n_classes), len(true)))
     per = "subject" if "subjects" in more else "scan"
-    return wrong_labels(true, n_classes, Noise(kind=kind, share=share, map=MAP, seed=seed, per=per), **more)
+    known = MAP if kind == "asymmetric" else {}
+    return wrong_labels(true, n_classes, Noise(kind=kind, share=share, map=known, seed=seed, per=per), **more)
 
 
 classes = st.lists(st.integers(0, 2), min_size=1, max_size=80).map(np.array)
