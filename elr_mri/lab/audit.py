@@ -36,7 +36,7 @@ from elr_mri.stages import VERSIONS
 TEMPLATES = Path(__file__).with_name("templates")
 #: Share of the training scans that a review is thought to have time for: precision is told there.
 REVIEWED = 0.1
-#: Weight of the network's targets beside the volumes' posterior, and the least probability of a class.
+#: Most weight of the network's targets beside the volumes' posterior, and the least probability of a class.
 NETWORK, FLOOR = 0.5, 1e-6
 
 AUDIT = Schema(
@@ -113,11 +113,14 @@ class Volumes:
         Probability of each true class, the given label taken into account; NaN where a scan has no volumes.
     model : Ordinal
     regions : tuple of str
+    doubtful : float
+        Share of the scans to which the volumes alone would give another label.
     """
 
     said: np.ndarray
     model: Ordinal
     regions: tuple[str, ...]
+    doubtful: float
 
 
 def ask_volumes(scans: pd.DataFrame, measured: pd.DataFrame) -> Volumes | None:
@@ -137,18 +140,21 @@ def ask_volumes(scans: pd.DataFrame, measured: pd.DataFrame) -> Volumes | None:
     how = {"method": "ratio" if own[normalise.ICV].notna().any() else "none"}
     features = np.column_stack([normalise.apply(own, regions, how), scans["age_years"]])
     known = np.isfinite(features[:, :-1]).any(axis=1)
+    if not known.any():
+        return None
     given = scans["given"].map(CLASSES.index).to_numpy()
     model = fit_ordinal(features[known], given[known], len(CLASSES))
     said = np.full((len(scans), len(CLASSES)), np.nan)
     said[known] = model.posterior(features[known], given[known])
-    return Volumes(said, model, regions)
+    doubtful = float((model.likely(features[known]).argmax(axis=1) != given[known]).mean())
+    return Volumes(said, model, regions, doubtful)
 
 
 def rank(runs: Runs, volumes: Volumes | None = None) -> pd.DataFrame:
     """The audit table, the strongest disagreement first; where volumes say nothing of a scan, the network's opinion stands alone."""
     table, n = runs.scans[["scan_id", "cohort", "subject_id", "given"]].copy(), len(runs.scans)
     beside = np.full((n, len(CLASSES)), np.nan) if volumes is None else volumes.said
-    both = pool(runs.targets, beside)
+    both = pool(runs.targets, beside, network_weight(runs, volumes))
     given = table["given"].map(CLASSES.index).to_numpy()
     table["suggested"] = np.array(CLASSES)[both.argmax(axis=1)]
     for name, said in (("", both), ("_network", runs.targets), ("_volumes", beside)):
@@ -166,11 +172,24 @@ def rank(runs: Runs, volumes: Volumes | None = None) -> pd.DataFrame:
     return table[[column.name for column in AUDIT.columns]]
 
 
-def pool(network: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    """(n, 3) both opinions as one: their product, the network's to the power `NETWORK` (a logarithmic opinion pool: Genest & Zidek, Stat Sci 1, 1986)."""
-    product = np.clip(network, FLOOR, 1) ** NETWORK * np.clip(volumes, FLOOR, 1)
+def pool(network: np.ndarray, volumes: np.ndarray, weight: float) -> np.ndarray:
+    """(n, 3) both opinions as one: their product, the network's to the power `weight` (a logarithmic opinion pool: Genest & Zidek, Stat Sci 1, 1986)."""
+    product = np.clip(network, FLOOR, 1) ** weight * np.clip(volumes, FLOOR, 1)
     pooled = np.where(np.isnan(volumes), network, product)
     return pooled / pooled.sum(axis=1, keepdims=True).clip(FLOOR)
+
+
+def network_weight(runs: Runs, volumes: Volumes | None) -> float:
+    """What the network's opinion weighs beside the volumes': at most `NETWORK`, less where it has memorized.
+
+    A network that would give every training scan the label it was given has no doubts left to tell of; the volumes' model, which cannot memorize, shows
+    how many scans are doubtful. The weight is in proportion to the network's doubts among these, and 1 where it stands alone.
+    """
+    if volumes is None:
+        return 1.0
+    given = runs.scans["given"].map(CLASSES.index).to_numpy()
+    doubts, doubtful = (runs.targets.argmax(axis=1) != given).mean(), volumes.doubtful
+    return NETWORK * min(1.0, float(doubts) / doubtful) if doubtful > 0 else 0.0
 
 
 def found(wrong: np.ndarray, disagreement: np.ndarray) -> dict[str, float | None]:
@@ -223,6 +242,7 @@ def audit(
         "n_scans": len(table),
         "n_subjects": int(table[["cohort", "subject_id"]].drop_duplicates().shape[0]),
         "n_disagreeing": int((table["suggested"] != table["given"]).sum()),
+        "network_weight": network_weight(runs, volumes),
         "volumes": None if volumes is None else {"regions": volumes.regions, "noise": volumes.model.noise},
         "found": None,
     }

@@ -37,7 +37,7 @@ class Trained:
     best : int
         Index of the epoch of the lowest cross-entropy of `judged["val"]`, the last one where there is no such set.
     judged : dict of (n, n_classes) float32
-        Logits of each judged set after the last epoch.
+        Logits of each judged set after the last epoch; where the loss stops early, after the best one.
     judged_best : dict of (n, n_classes) float32
         The same after the best epoch.
     """
@@ -162,13 +162,14 @@ def fit(
         if state_path is not None:
             save_state(state_path, fingerprint=mark, history=history, begun=Begun(), **parts)
         progress("  ".join(f"{k} {v:.4g}" for k, v in line.items()))
+    ends = outcome.best if loss.patience is not None else outcome.last  # who stops early keeps the best
     return Trained(
         network.eval(),
         history,
         trajectory.said[: len(history)].cpu().numpy() if watch is None else None,
         objective.estimates().cpu().numpy(),
         _best(history),
-        {name: logits.numpy() for name, logits in outcome.last.items()},
+        {name: logits.numpy() for name, logits in ends.items()},
         {name: logits.numpy() for name, logits in outcome.best.items()},
     )
 

@@ -12,7 +12,7 @@ from toy_study import Study, write_study
 
 from elr_mri.config import LabelAudit
 from elr_mri.findings import baseline
-from elr_mri.lab.audit import Runs, ask_volumes, audit, found, pool, rank, read_runs
+from elr_mri.lab.audit import Runs, Volumes, ask_volumes, audit, found, network_weight, pool, rank, read_runs
 from elr_mri.lab.ordinal import adjacent, fit_ordinal
 from elr_mri.learning.trajectory import write_trajectory
 from elr_mri.provenance import read_json, write_json
@@ -68,11 +68,19 @@ def test_a_class_that_nobody_was_given_and_blank_features_do_not_stop_it():
 
 def test_both_opinions_count_and_a_blank_one_does_not():
     network, volumes = np.array([[0.2, 0.6, 0.2]] * 3), np.array([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [np.nan] * 3])
-    both = pool(network, volumes)
+    both = pool(network, volumes, 0.5)
     np.testing.assert_allclose(both.sum(axis=1), 1)
     assert both[0, 0] < 0.7 and both[0, 1] > 0.2  # the network pulls
     assert both[1, 1] > 0.6  # who agrees is surer together
     np.testing.assert_allclose(both[2], network[2])
+
+
+@pytest.mark.parametrize(("doubts", "weight"), [(0, 0.0), (2, 0.25), (4, 0.5), (9, 0.5)])
+def test_a_network_that_has_memorized_weighs_less(doubts, weight):
+    scans = pd.DataFrame({"scan_id": list("abcdefghij"), "given": ["CN"] * 10})
+    targets = np.where(np.arange(10)[:, None] < doubts, [[0.1, 0.8, 0.1]], [[0.9, 0.1, 0.0]])
+    volumes = Volumes(np.full((10, 3), 1 / 3), fit_ordinal(np.arange(10.0)[:, None], np.arange(10) % 3, 3), (), 0.4)
+    assert network_weight(Runs(scans, targets, targets[None]), volumes) == pytest.approx(weight)
 
 
 @pytest.fixture(scope="module")
