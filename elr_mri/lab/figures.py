@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from elr_mri.findings import style
 from elr_mri.findings.metrics import METRICS
@@ -102,6 +102,8 @@ def time_axis(axes: Axes, *, iterations: bool) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 1.5
 
 
 def grid(methods: Sequence[str], *, n_rows: int) -> tuple[Figure, np.ndarray]:
