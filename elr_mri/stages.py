@@ -18,12 +18,12 @@ VERSIONS = {
     "review": 1,
     "pack": 5,
     "baseline": 2,
-    "train": 5,
+    "train": 6,
     "predict": 2,
     "explain": 3,
-    "lab": 1,
+    "lab": 2,
     "evaluate": 2,
-    "report": 5,
+    "report": 6,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The ways to learn from labels of which some are wrong, by name, as keys of a model: what the lab compares. `lab.methods` adds to them.
+#: The ramps of the published ELR+ (of λ, and of the averaged weights' decay over 40,000 steps) are off: they are in steps of a far longer training (docs/decisions/0013-losses.md).
 LOSSES: dict[str, dict[str, Any]] = {
     "ce": {},
     "elr": {"elr": {}},

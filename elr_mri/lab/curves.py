@@ -42,11 +42,20 @@ def has_gradients(loss: Loss) -> bool:
     return own and not (loss.sop or loss.gce)
 
 
-def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss) -> pd.DataFrame:
+def gradients(
+    said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss, *, class_weights: np.ndarray | None = None
+) -> pd.DataFrame:
     """Mean length of the loss's gradient with respect to the logits, for clean and for wrongly labelled examples.
 
     For cross-entropy p − y, with y smoothed where the loss smooths it; with ELR λ p_c / (1 − ⟨p,t⟩) Σ_k (t_k − t_c) p_k beside it (lemma 2), where
     the targets follow from what was said. The loss clamps p, and a clamped p_k has no slope: it leaves the sum.
+
+    Parameters
+    ----------
+    said, true, given
+        As `memorization` takes them.
+    class_weights : (n_classes,) float or None
+        Factor of the cross-entropy of each class.
 
     Returns
     -------
@@ -60,7 +69,7 @@ def gradients(said: np.ndarray, true: np.ndarray, given: np.ndarray, loss: Loss)
     groups = {"clean": true == given, "wrong": true != given}
     for epoch, p in enumerate(said.astype(np.float64), 1):
         targets = next_targets(targets, p, loss)
-        entropy, regularizer = logit_gradients(p, given, targets, loss)
+        entropy, regularizer = logit_gradients(p, given, targets, loss, class_weights=class_weights)
         for name, group in groups.items():
             parts = [
                 np.linalg.norm(g[group], axis=1).mean() if group.any() else np.nan
@@ -78,10 +87,15 @@ def next_targets(targets: np.ndarray, p: np.ndarray, loss: Loss) -> np.ndarray:
     return loss.elr.beta * targets + (1 - loss.elr.beta) * clamped / clamped.sum(axis=1, keepdims=True)
 
 
-def logit_gradients(p: np.ndarray, given: np.ndarray, targets: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+def logit_gradients(
+    p: np.ndarray, given: np.ndarray, targets: np.ndarray, loss: Loss, *, class_weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradient of each example's cross-entropy and of its regularizer with respect to its logits, both (n_examples, n_classes), in closed form."""
     smoothing, n_classes = loss.label_smoothing or 0.0, p.shape[1]
-    entropy = p - (1 - smoothing) * np.eye(n_classes)[given] - smoothing / n_classes
+    labels = (1 - smoothing) * np.eye(n_classes)[given] + smoothing / n_classes
+    if class_weights is not None:
+        labels = labels * class_weights
+    entropy = labels.sum(axis=1, keepdims=True) * p - labels
     if not loss.elr:
         return entropy, np.zeros_like(p)
     clamped = p.clip(MARGIN, 1 - MARGIN)

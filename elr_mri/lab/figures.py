@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from elr_mri.findings import style
+from elr_mri.findings.metrics import METRICS
 
+#: Of the room that a share has, what its methods take.
+WIDTH = 0.7
 BLUE, VERMILION = "#0072B2", "#D55E00"
 #: What an example may be predicted as: column, words, colour and dash.
 PREDICTED = (
@@ -99,6 +102,8 @@ def time_axis(axes: Axes, *, iterations: bool) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 1.5
 
 
 def grid(methods: Sequence[str], *, n_rows: int) -> tuple[Figure, np.ndarray]:
@@ -123,28 +128,50 @@ def _note_if_empty(axes: Axes, n: int) -> None:
         axes.text(0.5, 0.5, "no such example", transform=axes.transAxes, ha="center", color=style.QUIET)
 
 
-def scores_figure(results: pd.DataFrame, metric: str) -> Figure:
+def scores_figure(results: pd.DataFrame, metric: str, seeds: pd.DataFrame | None = None) -> Figure:
     """A score on unseen scans with its interval, by share of wrong labels and method; make it inside `style.drawing()`.
+
+    Shares stand side by side, methods within each: a method's place within a share means nothing.
 
     Parameters
     ----------
     results : DataFrame
         share, model, cohort, split, metric, value, low, high (shares of 1).
+    seeds : DataFrame or None
+        share, method, cohort, split and the score of single seeds, which become faint points where a method has several.
     """
     own = results[results["metric"] == metric]
     groups, models = list(own.groupby(["cohort", "split"], sort=False)), list(dict.fromkeys(own["model"]))
-    drawn = style.figure(1.2 + 3.1 * len(groups), 2.9)
+    shares = sorted(set(own["share"]))
+    places = {share: place for place, share in enumerate(shares)}
+    step = WIDTH / max(len(models), 3)
+    panel = max(2.2, 0.6 + len(shares) * max(0.55, 0.22 * len(models)))
+    drawn = style.figure(1.0 + panel * len(groups), 2.9)
     panels = drawn.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axes, ((cohort, split), rows) in zip(panels, groups, strict=True):
-        for place, model in enumerate(models):
-            line = rows[rows["model"] == model]
-            across = 100 * line["share"] + 0.8 * (place - (len(models) - 1) / 2)  # side by side
+        for number, model in enumerate(models):
+            line = rows[rows["model"] == model].sort_values("share")
+            aside = step * (number - (len(models) - 1) / 2)
             spans = 100 * np.stack([line["value"] - line["low"], line["high"] - line["value"]])
             look = style.model_style(models, model)
-            axes.errorbar(across, 100 * line["value"], yerr=spans.clip(0), capsize=2, label=model, **look)
+            across = line["share"].map(places) + aside
+            axes.errorbar(across, 100 * line["value"], yerr=spans.clip(0), capsize=2, label=model, markersize=5, **look)
+            single = _of_seeds(seeds, model, cohort, split)
+            axes.scatter(single["share"].map(places) + aside + step / 3, 100 * single[metric], s=7, color=look["color"], alpha=0.6, linewidths=0)  # fmt: skip
         axes.axhline(100 / 3, color=style.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_title(style.group_title(cohort, split))
-        axes.set_xlabel("wrong labels drawn, percent")
+        axes.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
+        axes.set_xlim(-0.5, len(shares) - 0.5)
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("labels drawn to be wrong, percent")
     panels[0].set_ylabel(f"{metric.replace('_', ' ')}, percent")
     legend(drawn, panels[0])
     return drawn
+
+
+def _of_seeds(seeds: pd.DataFrame | None, model: str, cohort: str, split: str) -> pd.DataFrame:
+    """The lines of a method's single seeds on one group of scans, at the shares where it has several; none where none are given."""
+    if seeds is None:
+        return pd.DataFrame(columns=["share", *METRICS], dtype=float)
+    own = seeds[(seeds["method"] == model) & (seeds["cohort"] == cohort) & (seeds["split"] == split)]
+    return own[own.groupby("share")["share"].transform("size") > 1]

@@ -36,6 +36,13 @@ def linear(settings: Linear, methods: Mapping[str, Loss], *, out_dir: Path) -> d
             where="lab.linear.methods",
             fix="Leave it out.",
         )
+    if stops := [name for name, loss in methods.items() if loss.patience is not None]:
+        raise BadInput(
+            expected="methods that follow the whole descent, which has no validation to stop by",
+            got=f"{stops[0]}, with patience",
+            where="lab.linear.methods",
+            fix="Leave it out.",
+        )
     data = sample(settings, settings.sigma)
     descents = {name: descend(data, settings, loss) for name, loss in methods.items()}
     shares = {name: memorization(told.said, data.true, data.given) for name, told in descents.items()}

@@ -15,6 +15,8 @@ import pandas as pd
 
 from elr_mri.findings.bootstrap import interval, weight_chunks
 from elr_mri.findings.metrics import weighted_balanced_accuracy
+from elr_mri.lab.seeds import over_seeds as _over_seeds
+from elr_mri.lab.seeds import seed_shares as seed_shares
 
 READINGS = ("last", "selected")
 PLACE = ["share", "split", "reading"]
@@ -39,12 +41,6 @@ def draw_accuracies(
     once = np.ones((1, len(labels)))
     points = [weighted_balanced_accuracy(labels, logits, once)[0] for logits in said]
     return np.array(points), np.stack([weighted_balanced_accuracy(labels, logits, weights) for logits in said])
-
-
-def seed_shares(n_seeds: int, *, draws: int, seed: int) -> np.ndarray:
-    """How much of each draw each seed is: (n_seeds, draws), columns sum to 1."""
-    rng = np.random.default_rng([seed, n_seeds])
-    return rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws).T / n_seeds
 
 
 def results(scored: dict[tuple, tuple[np.ndarray, np.ndarray]], *, seed: int, level: float) -> pd.DataFrame:
@@ -91,8 +87,3 @@ def holm(p: np.ndarray) -> np.ndarray:
     out = np.empty_like(adjusted)
     out[order] = adjusted
     return out
-
-
-def _over_seeds(draws: np.ndarray, seed: int) -> np.ndarray:
-    """(n_seeds, draws) of subjects to (draws,) of subjects and seeds."""
-    return (draws * seed_shares(len(draws), draws=draws.shape[1], seed=seed)).sum(axis=0)

@@ -32,6 +32,8 @@ class EarlyLearningTargets(nn.Module):
         Training scans and classes.
     beta : float
         Momentum of the running average, in [0, 1).
+    clamped : bool
+        Whether probabilities are kept `MARGIN` off 0 and 1 before they are averaged: ELR does, ELR+ does not.
 
     Attributes
     ----------
@@ -39,16 +41,17 @@ class EarlyLearningTargets(nn.Module):
         Starts at zero; part of the state dict, because a resumed run needs it.
     """
 
-    def __init__(self, n_scans: int, n_classes: int, beta: float):
+    def __init__(self, n_scans: int, n_classes: int, beta: float, *, clamped: bool = True):
         super().__init__()
-        self.beta = beta
+        self.beta, self.clamped = beta, clamped
         self.register_buffer("targets", torch.zeros(n_scans, n_classes))
 
     @torch.no_grad()
     def update(self, rows: Tensor, probabilities: Tensor) -> None:
         """t ← β t + (1 − β) p̂ for the scans in `rows` (batch,), from their probabilities (batch, n_classes)."""
-        clamped = _clamped(probabilities.detach().float())
-        normalised = clamped / clamped.sum(dim=1, keepdim=True)
+        p = probabilities.detach().float()
+        p = _clamped(p) if self.clamped else p
+        normalised = p / p.sum(dim=1, keepdim=True)
         self.targets[rows] = self.beta * self.targets[rows] + (1 - self.beta) * normalised
 
     def aligned(self, rows: Tensor, shares: Tensor) -> Tensor:

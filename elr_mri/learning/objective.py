@@ -9,6 +9,8 @@ One class for every network and every loop; where it differs from the authors' c
     loss = objective(logits, rows, step, mixtures)
     …                                                       # backward, optimizer
     objective.settle(rows, seen, network)
+
+and `objective.voice(logits, seen)` is what the network that predicts said of the batch.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from elr_mri.config import Loss
+from elr_mri.config import Elr, Loss
 from elr_mri.errors import BadInput
 from elr_mri.learning.averaging import ramp, weight_average
 from elr_mri.learning.elr import EarlyLearningTargets, penalty, regularized_loss
 from elr_mri.learning.gce import generalised_cross_entropy
 from elr_mri.learning.sop import Overparameterization
 from elr_mri.learning.twins import Mixture, draw_mixture, each
+
+
+def averages_speak(elr: Elr) -> bool:
+    """Whether what is recorded of a training scan is said by the averaged weights: where the network itself sees mixtures only."""
+    return elr.mixup > 0
 
 
 class Objective(nn.Module):
@@ -64,7 +71,10 @@ class Objective(nn.Module):
                 fix="Set label_smoothing to 0.",
             )
         n_networks, beta = (loss.elr.n_networks, loss.elr.beta) if loss.elr else (1, 0.0)
-        self.targets = nn.ModuleList(EarlyLearningTargets(len(labels), n_classes, beta) for _ in range(n_networks))
+        clamped = not (loss.elr and loss.elr.targets == "both")  # the published ELR+ averages probabilities as they are
+        self.targets = nn.ModuleList(
+            EarlyLearningTargets(len(labels), n_classes, beta, clamped=clamped) for _ in range(n_networks)
+        )
         self.sop = Overparameterization(len(labels), n_classes, loss.sop.u_rate, loss.sop.v_rate) if loss.sop else None
         averages = self.elr is not None and self.elr.averages_weights
         self.teacher = weight_average(network, self.elr.ema, self.elr.ema_ramp_steps) if averages else None
@@ -87,6 +97,19 @@ class Objective(nn.Module):
             return logits.detach()
         self.teacher.eval()
         return each(self.teacher.module, *inputs, mixtures=[None] * len(self.targets))
+
+    def voice(self, logits: Tensor, seen: Tensor) -> Tensor:
+        """(batch, n_classes) logits of the batch's scans by the network that predicts, as it was at this step: of two the mean.
+
+        Where scans are mixed that network sees none of them as they are; then it is the averaged weights' (`averages_speak`), which cost no further pass.
+
+        Parameters
+        ----------
+        logits, seen : (batch, n_networks, n_classes) float
+            What the step was taken from, and what `unmixed` gave.
+        """
+        said = seen if self.elr and averages_speak(self.elr) else logits.detach()
+        return said.float().mean(dim=1)
 
     def observe(self, rows: Tensor, seen: Tensor) -> None:
         """Update the targets before the loss is taken, from logits (batch, n_networks, n_classes) of unmixed scans; of two networks each takes

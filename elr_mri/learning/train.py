@@ -80,7 +80,7 @@ def train(
         Key of the model in `settings.models`.
     out_dir : path
         Receives model.safetensors, model.json, model.md (the card), history.tsv, targets.tsv (what the model came to think of each training
-        scan), trajectory.npy (what it said in every epoch), events/ (for TensorBoard) and state/.
+        scan), trajectory.npy (what it said in every epoch; whose voice that is: `Objective.voice`), events/ (for TensorBoard) and state/.
     labels_path : path or None
         Diagnoses in place of the scan table's, for training and validation (`elr_mri.scans.labels.LABELS`).
     synthetic : bool
@@ -125,14 +125,15 @@ def _fit(
             with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
                 logits = each(run.forward, batch.volumes, batch.ages, mixtures=mixtures)
                 seen = here.gather(run.objective.unmixed(logits, batch.volumes, batch.ages), batch.n_scans).float()
+            said = run.objective.voice(here.gather(logits, batch.n_scans), seen)
             run.objective.observe(rows, seen)
             loss = run.objective(logits, batch.rows, epoch * n_batches + number, mixtures)
             run.optimizer.zero_grad()
             (loss * (len(logits) * here.size / batch.n_scans)).backward()  # the processes' gradients are averaged
             run.step(rate)
             run.objective.settle(rows, seen, run.model.network)
-            run.trajectory.add(epoch, rows, seen.mean(dim=1))
-            run.tally.add(seen.mean(dim=1), run.objective.labels[rows], here.mean(loss, len(logits), batch.n_scans))
+            run.trajectory.add(epoch, rows, said)
+            run.tally.add(said, run.objective.labels[rows], here.mean(loss, len(logits), batch.n_scans))
             if number % LOOK_EVERY == 0:
                 _refuse_divergence(run, epoch, path)
             if time.perf_counter() - saved > 60 * settings.save_minutes and number + 1 < n_batches and here.leads:

@@ -31,7 +31,7 @@ TARGETS = Schema(
 class Trajectory(nn.Module):
     """What was said of each training scan in each epoch, at the step that it was trained on; kept in the training state.
 
-    `said` (n_epochs, n_scans, n_classes) float32: probabilities, by the averaged weights where targets are taken from those.
+    `said` (n_epochs, n_scans, n_classes) float32: probabilities by the network that predicts; by its averaged weights where it sees mixtures of scans only (`Objective.voice`).
     """
 
     def __init__(self, n_epochs: int, n_scans: int, n_classes: int):

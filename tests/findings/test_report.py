@@ -12,6 +12,7 @@ import tiny_study as study
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.findings import page as page_module
+from elr_mri.findings import style
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.figures import Pictures, draw_volumes
 from elr_mri.findings.report import _shown, report
@@ -444,14 +445,30 @@ def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
     """In the numbers that the experiment found, with the verdict that its intervals allow; not at all where there was none."""
     _, page, _ = ablated
     assert "labels" not in Page(page()).sections
+    base = {"reference": "ce", "level": 0.95, "covers": "subjects and seeds", "n_seeds": 3}
     gained = [
-        {"cohort": "ADNI", "split": "test", "model": "elr", "reference": "ce", "difference": 0.12, "low": 0.03, "high": 0.2},
-        {"cohort": "NACC", "split": "external", "model": "elr", "reference": "ce", "difference": 0.02, "low": -0.1, "high": 0.1},
-    ]  # fmt: skip
+        {"cohort": "ADNI", "split": "test", "model": "elr", "difference": 0.12, "low": 0.03, "high": 0.2, **base},
+        {"cohort": "NACC", "split": "external", "model": "elr", "difference": 0.02, "low": -0.1, "high": 0.1, **base},
+    ]
+    how = {"class_weights": "none", "n_training_scans": 99, "n_seeds": 3}
+    plus = {"weight": 3, "beta": 0.7, "targets": "both", "ema": 0.997, "ema_ramp_steps": 0, "mixup": 1.0}
     facts = {
-        "share": 0.4, "realised": 0.38, "judged_by": "true", "n_training_scans": 99, "seeds": [0], "epochs": 16, "methods": ["ce", "elr"],
-        "last_epoch_of_wrong_labels": {"ce": {"given": 0.97, "true": 0.02}, "elr": {"given": 0.1, "true": 0.85}}, "balanced_accuracy_gained": gained,
+        "share": 0.4, "realised": 0.38, "noise": {"kind": "adjacent", "per": "scan", "splits": ["train"]}, "judged_by": "true", "n_training_scans": 99,
+        "seeds": [0, 1, 2], "shown_seed": 0, "methods": ["ce", "elr", "elr-plus"],
+        "trained": {
+            "ce": {"loss": {"patience": 5}, "voice": "network", "epochs": [9, 14], **how},
+            "elr": {"loss": {"elr": {"weight": 3, "beta": 0.7, "targets": "outputs"}}, "voice": "network", "epochs": [16, 16], **how},
+            "elr-plus": {"loss": {"elr": plus}, "voice": "average", "epochs": [16, 16], **how},
+        },
+        "without_gradients": ["elr-plus"],
+        "last_epoch_of_wrong_labels": {
+            "ce": {"given": 0.97, "true": 0.02, "n_seeds": 3}, "elr": {"given": 0.1, "true": 0.85, "n_seeds": 3}, "elr-plus": {"given": 0.2, "true": 0.7, "n_seeds": 3},
+        },
+        "balanced_accuracy_gained": gained,
     }  # fmt: skip
+    for name in ("memorization", "gradients", "scores"):
+        with style.drawing():
+            style.save(style.figure(1, 1), tmp_path / "figures" / name)
     (tmp_path / "findings.json").write_text(json.dumps(facts))
     told = {"model": "wide-elr", "n_scans": 99, "n_disagreeing": 17, "found": {"n": 99, "wrong": 11, "precision_at_10_percent": 0.8, "average_precision": 0.7}}  # fmt: skip
     (tmp_path / "audit.json").write_text(json.dumps(told))
@@ -459,9 +476,16 @@ def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
     text = " ".join(Page(html).text.split())
     assert "labels" in Page(html).sections and 'href="#labels"' in html
     assert (
-        "With cross-entropy, the network at the end gives 97.0 % of the wrongly labelled training scans their wrong label back"
+        "With cross-entropy, the model at the end gives 97.0 % of the wrongly labelled training scans their wrong label back"
         in text
     )
-    assert "ADNI test: ELR against cross-entropy in balanced accuracy +12.0 points (+3.0 to +20.0), more." in text
+    assert "With ELR+, the average of its networks’ weights at the end gives 20.0 %" in text and "may have memorized more" in text  # fmt: skip
+    assert (
+        "ELR against cross-entropy in balanced accuracy +12.0 points (+3.0 to +20.0, 95 % interval over subjects and seeds), mean of 3 trainings: more."
+        in text
+    )
+    assert "40 % of the training labels were drawn to be made wrong (38 % of the 99 training labels really are; those of validation stayed right)" in text  # fmt: skip
+    assert "the same network" not in text and "9 to 14" in text and "λ 3, β 0.7, targets from its own outputs" in text
+    assert "seed 0 alone" in text and "Not drawn for ELR+" in text and "single seeds" in text
     assert "NACC (external)" in text and "a difference that cannot be told from none" in text
     assert "would give 17 another diagnosis" in text and "of the first tenth of the list 80 % are" in text

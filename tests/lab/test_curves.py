@@ -37,10 +37,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
         Loss(elr=Elr(weight=0)),
     ],
 )
-def test_gradients_are_those_of_the_loss_that_is_trained_with(loss: Loss) -> None:
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.25)])
+def test_gradients_are_those_of_the_loss_that_is_trained_with(loss: Loss, weights: tuple | None) -> None:
     logits, true, given = examples()
-    told = gradients(softmax(logits), true, given, loss).set_index(["epoch", "group"])["gradient"]
-    objective = Objective(torch.from_numpy(given), N_CLASSES, loss, nn.Linear(1, 1))
+    own = None if weights is None else np.array(weights)
+    told = gradients(softmax(logits), true, given, loss, class_weights=own).set_index(["epoch", "group"])["gradient"]
+    weighed = None if own is None else torch.from_numpy(own).float()
+    objective = Objective(torch.from_numpy(given), N_CLASSES, loss, nn.Linear(1, 1), class_weights=weighed)
     rows = torch.arange(N)
     for epoch, values in enumerate(logits, 1):
         z = torch.from_numpy(values[:, None]).requires_grad_()

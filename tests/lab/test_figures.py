@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 from elr_mri.config import METHODS
 from elr_mri.findings import style
 from elr_mri.lab.curves import gradients, memorization
-from elr_mri.lab.figures import gradient_figure, memorization_figure
+from elr_mri.lab.figures import gradient_figure, memorization_figure, scores_figure
 
 rng = np.random.default_rng(0)
 SAID = rng.dirichlet(np.ones(3), size=(6, 20))
@@ -59,4 +61,45 @@ def test_iterations_have_a_logarithmic_axis(iterations: bool, scale: str) -> Non
     table = memorization(SAID, TRUE, GIVEN)
     with style.drawing():
         axes = memorization_figure({"CE": table}, iterations=iterations).axes[-1]
+    assert iterations or all(tick == round(tick) for tick in axes.get_xticks())
     assert axes.get_xscale() == scale and axes.get_xlabel() == ("iteration" if iterations else "epoch")
+
+
+def scored(shares: list[float], n_seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = [(share, model, seed) for share in shares for model in ("ce", "elr", "sop") for seed in range(n_seeds)]
+    seeds = pd.DataFrame(rows, columns=["share", "method", "seed"]).assign(cohort="ADNI", split="test")
+    seeds["balanced_accuracy"] = 0.4 + 0.01 * np.arange(len(seeds))
+    means = seeds.groupby(["share", "method"], sort=False)["balanced_accuracy"].mean().rename("value").reset_index()
+    means = means.rename(columns={"method": "model"}).assign(cohort="ADNI", split="test", metric="balanced_accuracy")
+    return means.assign(low=means["value"] - 0.1, high=means["value"] + 0.1), seeds
+
+
+@pytest.mark.parametrize("shares", [[0.4], [0.0, 0.05, 0.4]])
+def test_scores_stand_at_the_shares_that_there_are(shares: list[float]) -> None:
+    """The axis names the shares and nothing between them; every method is nearer to its own share than to another."""
+    results, seeds = scored(shares, 3)
+    with style.drawing():
+        (axes,) = scores_figure(results, "balanced_accuracy", seeds).axes
+    assert list(axes.get_xticks()) == list(range(len(shares))) and axes.get_xlim() == (-0.5, len(shares) - 0.5)
+    assert [text.get_text() for text in axes.get_xticklabels()] == [f"{100 * share:g}" for share in shares]
+    lines = [box.lines[0] for box in axes.containers]
+    assert len(lines) == 3
+    for line, model in zip(lines, ("ce", "elr", "sop"), strict=True):
+        assert np.abs(line.get_xdata() - np.arange(len(shares))).max() < 0.4
+        heights = 100 * results.loc[results["model"] == model, "value"].to_numpy()
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), heights)
+    assert len({tuple(line.get_xdata()) for line in lines}) == 3
+    np.testing.assert_allclose(single_points(axes), np.sort(100 * seeds["balanced_accuracy"]))
+
+
+def single_points(axes: Axes) -> np.ndarray:
+    """Heights of the points of single seeds."""
+    clouds = [cloud for cloud in axes.collections if isinstance(cloud, PathCollection)]
+    return np.sort(np.concatenate([np.asarray(cloud.get_offsets())[:, 1] for cloud in clouds]).astype(float))
+
+
+def test_one_seed_is_not_drawn_twice() -> None:
+    results, seeds = scored([0.4], 1)
+    with style.drawing():
+        (axes,) = scores_figure(results, "balanced_accuracy", seeds).axes
+    assert len(single_points(axes)) == 0

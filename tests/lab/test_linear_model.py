@@ -20,6 +20,11 @@ from elr_mri.provenance import read_json
 SMALL = Linear(n_examples=120, n_dimensions=180, iterations=600, sigmas=())
 
 
+def test_a_method_that_stops_early_is_refused_where_nothing_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="early-stopping, with patience"):
+        linear(SMALL, {name: METHODS[name] for name in ("ce", "early-stopping")}, out_dir=tmp_path)
+
+
 def wrong_share(settings: Linear, loss: Loss, column: str = "true") -> np.ndarray:
     """(n_iterations,): of the examples with a wrong label, the share that is predicted as `column` says."""
     data = sample(settings, settings.sigma)

@@ -73,6 +73,17 @@ def test_patience_ends_a_run_and_its_trajectory(study: Study, tmp_path: Path) ->
     assert lines["val_ce"].argmin() == len(lines) - 2
 
 
+def test_beside_averaged_weights_the_network_itself_is_recorded(study: Study, tmp_path: Path) -> None:
+    """With λ 0 it is the network that cross-entropy trains: what is recorded of it must be the same, its targets the average's."""
+    fit(study, recipe("ce"), tmp_path / "ce")
+    beside = recipe("elr-weights", model={"elr": {"targets": "weights", "weight": 0.0, "beta": 0.0}})
+    fit(study, beside, tmp_path / "beside")
+    (_, plain), (targets, said) = (read_trajectory(tmp_path / name) for name in ("ce", "beside"))
+    np.testing.assert_array_equal(said, plain)
+    pd.testing.assert_frame_equal(history(tmp_path / "beside"), history(tmp_path / "ce"), check_exact=True)
+    assert np.abs(targets[T_COLUMNS] - said[-1]).max(axis=None) > 1e-3
+
+
 def test_the_targets_follow_from_what_was_said(study: Study, tmp_path: Path) -> None:
     """t ← β t + (1 − β) p̂ over the epochs, for the rows in the order of the table."""
     fit(study, recipe("elr", epochs=4), tmp_path)

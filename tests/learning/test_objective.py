@@ -117,13 +117,30 @@ def test_elr_plus_is_the_published_training(case: dict[str, Any]) -> None:
                     near(weights.detach(), value)
 
 
-def test_the_one_difference_from_elr_plus_is_the_clamp_of_a_sure_network() -> None:
-    """There ELR+ averages probabilities as they are; here, as ELR does, no nearer than 1e-4 to 0 and 1."""
-    objective = Objective(torch.tensor([0]), 3, Loss(elr=Elr(targets="both", beta=0.0)), Twins([nn.Identity()] * 2))
-    objective.observe(torch.tensor([0]), torch.tensor([[[30.0, 0, 0], [9.0, 0, 0]]]))
-    p = torch.tensor([30.0, 0, 0]).softmax(0)
-    off = (objective.targets[1].targets[0] - p).abs()
-    assert 0.9e-4 < off.max() < 3e-4
+@pytest.mark.parametrize("n_classes", [3, 10, 100])
+def test_targets_of_a_sure_network_are_clamped_by_elr_and_not_by_elr_plus(n_classes: int) -> None:
+    """The released code of ELR keeps probabilities 1e-4 off 0 and 1 before it averages them, that of ELR+ does not: with 100 classes 1e-2 apart."""
+    z = torch.zeros(1, n_classes)
+    z[0, 0] = 30.0
+    told = {}
+    for kind in ("outputs", "both"):
+        twins = Twins([nn.Identity()] * 2)
+        objective = Objective(torch.tensor([0]), n_classes, Loss(elr=Elr(targets=kind, beta=0.0)), twins)
+        objective.observe(torch.tensor([0]), z[:, None].repeat(1, len(objective.targets), 1))
+        told[kind] = objective.targets[0].targets[0]
+        assert torch.isfinite(objective(z[:, None].repeat(1, len(objective.targets), 1), torch.tensor([0]), 0))
+    torch.testing.assert_close(told["both"], z[0].softmax(0), atol=1e-7, rtol=0)
+    assert (told["outputs"] - told["both"]).abs().max() == pytest.approx(1 - 0.9999 / (0.9999 + (n_classes - 1) * 1e-4), rel=1e-3)  # fmt: skip
+
+
+def test_what_is_said_of_a_scan_is_the_network_s_own_unless_it_sees_mixtures() -> None:
+    logits, seen = torch.randn(2, 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    for method, loss in METHODS.items():
+        n_networks = loss.elr.n_networks if loss.elr else 1
+        objective = Objective(LABELS, 3, loss, Twins([nn.Linear(1, 1)] * 2) if n_networks == 2 else nn.Linear(1, 1))
+        expected = seen if method == "elr-plus" else logits
+        said = objective.voice(logits[:, :n_networks], seen[:, :n_networks])
+        torch.testing.assert_close(said, expected[:, :n_networks].mean(dim=1))
 
 
 @pytest.mark.parametrize("case", cases("sop"))

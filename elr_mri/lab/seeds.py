@@ -1,0 +1,20 @@
+"""Several trainings of one method: how sure its scores are over subjects and seeds together.
+
+Each bootstrap draw takes subjects with all their scans (`findings/bootstrap.py`) and, independently of it, seeds with replacement. Methods are
+scored on the same draws, and seed k has the same wrong labels for all, so that differences are paired by subject and by seed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def seed_shares(n_seeds: int, *, draws: int, seed: int) -> np.ndarray:
+    """How much of each draw each seed is: (n_seeds, draws), columns sum to 1."""
+    rng = np.random.default_rng([seed, n_seeds])
+    return rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws).T / n_seeds
+
+
+def over_seeds(draws: np.ndarray, seed: int) -> np.ndarray:
+    """(n_seeds, draws) of subjects to (draws,) of subjects and seeds."""
+    return (draws * seed_shares(len(draws), draws=draws.shape[1], seed=seed)).sum(axis=0)
