@@ -37,8 +37,8 @@ def memorization(said: np.ndarray, true: np.ndarray, given: np.ndarray) -> pd.Da
 
 def has_gradients(loss: Loss) -> bool:
     """Whether the gradient at each example follows from what its own network said of it: of cross-entropy, and of ELR with a steady λ
-    and targets from that network's outputs."""
-    own = loss.elr is None or (loss.elr.targets == "outputs" and not loss.elr.ramp_steps)
+    and targets from that network's outputs, not aligned with others'."""
+    own = loss.elr is None or (loss.elr.targets == "outputs" and not loss.elr.ramp_steps and not loss.elr.align)
     return own and not (loss.sop or loss.gce)
 
 

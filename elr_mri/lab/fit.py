@@ -139,13 +139,12 @@ def fit(
             cost.backward()
             optimizer.step()
             objective.settle(rows, seen, network)
+            said = objective.voice(logits, seen)
             if watch is None:
-                trajectory.add(epoch, rows, seen.mean(dim=1))
+                trajectory.add(epoch, rows, said)
             else:
-                watch.add(epoch, rows, seen, objective, step)
-            sums += torch.stack(
-                [cost.detach() * len(rows), (seen.mean(dim=1).argmax(dim=1) == labels[rows]).sum()]
-            ).double()
+                watch.add(epoch, rows, said, seen, objective, step)
+            sums += torch.stack([cost.detach() * len(rows), (said.argmax(dim=1) == labels[rows]).sum()]).double()
         line = {
             "epoch": epoch + 1,
             "learning_rate": rate,

@@ -43,10 +43,11 @@ class Watch(nn.Module):
         self.register_buffer("slopes", torch.zeros(n_epochs, 2, 3, dtype=torch.float64))
 
     @torch.no_grad()
-    def add(self, epoch: int, rows: Tensor, seen: Tensor, objective: Objective, step: int) -> None:
-        """Add a batch: rows (batch,), logits (batch, n_networks, n_classes) of unmixed examples, and the loss of step `step` with its updated targets."""
+    def add(self, epoch: int, rows: Tensor, said: Tensor, seen: Tensor, objective: Objective, step: int) -> None:
+        """Add a batch: rows (batch,), logits by who predicts (batch, n_classes) and as the loss saw them unmixed (batch, n_networks, n_classes), and the
+        loss of step `step` with its updated targets."""
         true, given = self.true[rows], self.given[rows]
-        wrong, guess = true != given, seen.mean(dim=1).argmax(dim=1)
+        wrong, guess = true != given, said.argmax(dim=1)
         right, fooled = guess == true, (guess == given) & wrong
         kinds = torch.stack([right, fooled, ~(right | fooled)], dim=1).double()
         group = functional.one_hot(wrong.long(), 2).double().T
