@@ -120,7 +120,7 @@ def findings(
 
 def _plain(value: float) -> float | None:
     """A number for JSON, which has no NaN; whole ones stay whole."""
-    if np.isnan(value):
+    if value is None or np.isnan(value):
         return None
     return int(value) if isinstance(value, (int, np.integer)) else round(float(value), 6)
 

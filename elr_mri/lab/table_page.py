@@ -178,7 +178,7 @@ def _gains(differences: pd.DataFrame) -> list[str]:
         lines += [
             f"- {100 * row.share:g} % wrong, {TITLES[row.split]}, {READINGS[row.reading]}: {row.method} − {row.reference} {100 * row.difference:+.1f} "
             f"({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f})"
-            for row in rows[shown | (rows["reading"] == "last")]
+            for row in rows[shown.reindex(rows.index) | (rows["reading"] == "last")]
             .sort_values(["share", "split", "reading"], kind="stable")
             .itertuples()
         ] or ["- none of the last epoch" if len(rows) else "- none"]

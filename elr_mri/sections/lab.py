@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -14,19 +14,20 @@ from elr_mri.sections.loss import Loss
 from elr_mri.sections.scans import Split
 from elr_mri.variants import LOSSES
 
+T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
 
-def _different(values: tuple[float, ...]) -> tuple[float, ...]:
+def _different(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) < len(values):
-        raise ValueError(f"each value once; got {', '.join(f'{v:g}' for v in values)}")
+        raise ValueError(f"each value once; got {', '.join(map(str, values))}")
     return values
 
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_different)]
 Shares = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_different)]
-Methods = Annotated[tuple[str, ...], Field(min_length=1)]
+Methods = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_different)]
 #: One table each, where a table is not of all scans.
 SPLIT_TABLES = ("train", "val", "test", "external")
 
@@ -209,14 +210,6 @@ class Tables(Section):
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
     draws: Annotated[int, Field(ge=100)] = 2000
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Tables:
-        for name in ("methods", "shares", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ValueError(f"each of {name} once; got {', '.join(map(str, values))}")
-        return self
 
     @model_validator(mode="after")
     def _one_way_to_name_the_scans(self) -> Tables:

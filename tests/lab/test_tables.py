@@ -386,8 +386,8 @@ def test_holm_is_the_step_down_of_the_textbook() -> None:
         ({"path": "a", "train": "b", "val": "c", "test": "d"}, "either path"),
         ({"scans": "a"}, "go with path"),
         ({"grids": {"ce": [{"wait": 1}]}}, "wait"),
-        ({"seeds": [0, 0]}, "each of seeds once"),
-        ({"methods": ["ce", "ce"]}, "each of methods once"),
+        ({"seeds": [0, 0]}, "each value once"),
+        ({"methods": ["ce", "ce"]}, "each value once"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
     ],
 )
