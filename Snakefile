@@ -37,6 +37,7 @@ rule all:
 
 rule lab:
     input:
+        lab_can_be_made,
         rules.all.input,
         rules.lab_linear.output,
         rules.lab_images.output,

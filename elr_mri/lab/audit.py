@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, cohen_kappa_score
 
 from elr_mri import config
 from elr_mri.errors import BadInput
@@ -36,8 +36,8 @@ from elr_mri.stages import VERSIONS
 TEMPLATES = Path(__file__).with_name("templates")
 #: Share of the training scans that a review is thought to have time for: precision is told there.
 REVIEWED = 0.1
-#: Most weight of the network's targets beside the volumes' posterior, and the least probability of a class.
-NETWORK, FLOOR = 0.5, 1e-6
+#: The least probability of a class.
+FLOOR = 1e-6
 
 AUDIT = Schema(
     name="audit",
@@ -113,14 +113,14 @@ class Volumes:
         Probability of each true class, the given label taken into account; NaN where a scan has no volumes.
     model : Ordinal
     regions : tuple of str
-    doubtful : float
-        Share of the scans to which the volumes alone would give another label.
+    doubts : (n_scans,) bool
+        Scans to which the volumes alone would give another label.
     """
 
     said: np.ndarray
     model: Ordinal
     regions: tuple[str, ...]
-    doubtful: float
+    doubts: np.ndarray
 
 
 def ask_volumes(scans: pd.DataFrame, measured: pd.DataFrame) -> Volumes | None:
@@ -146,8 +146,7 @@ def ask_volumes(scans: pd.DataFrame, measured: pd.DataFrame) -> Volumes | None:
     model = fit_ordinal(features[known], given[known], len(CLASSES))
     said = np.full((len(scans), len(CLASSES)), np.nan)
     said[known] = model.posterior(features[known], given[known])
-    doubtful = float((model.likely(features[known]).argmax(axis=1) != given[known]).mean())
-    return Volumes(said, model, regions, doubtful)
+    return Volumes(said, model, regions, known & (model.likely(features).argmax(axis=1) != given))
 
 
 def rank(runs: Runs, volumes: Volumes | None = None) -> pd.DataFrame:
@@ -180,16 +179,17 @@ def pool(network: np.ndarray, volumes: np.ndarray, weight: float) -> np.ndarray:
 
 
 def network_weight(runs: Runs, volumes: Volumes | None) -> float:
-    """What the network's opinion weighs beside the volumes': at most `NETWORK`, less where it has memorized.
+    """What the network's opinion weighs beside the volumes': how far both doubt the same labels beyond chance (Cohen's κ, at least 0).
 
-    A network that would give every training scan the label it was given has no doubts left to tell of; the volumes' model, which cannot memorize, shows
-    how many scans are doubtful. The weight is in proportion to the network's doubts among these, and 1 where it stands alone.
+    A network that has memorized doubts none, and one that has learnt nothing doubts any: neither has an opinion. Without volumes it stands alone, with weight 1.
     """
     if volumes is None:
         return 1.0
     given = runs.scans["given"].map(CLASSES.index).to_numpy()
-    doubts, doubtful = (runs.targets.argmax(axis=1) != given).mean(), volumes.doubtful
-    return NETWORK * min(1.0, float(doubts) / doubtful) if doubtful > 0 else 0.0
+    network, known = runs.targets.argmax(axis=1) != given, np.isfinite(volumes.said[:, 0])
+    if not (network[known].any() and volumes.doubts[known].any()):
+        return 0.0
+    return max(0.0, float(cohen_kappa_score(network[known], volumes.doubts[known])))
 
 
 def found(wrong: np.ndarray, disagreement: np.ndarray) -> dict[str, float | None]:
@@ -261,6 +261,8 @@ def audit(
         folder=TEMPLATES,
     )
     write_text(out_dir / "audit.html", page)
-    inputs = {str(folder): digest_file(folder / "targets.tsv") for folder in folders}
+    read = [folder / name for folder in folders for name in ("targets.tsv", "trajectory.npy")]
+    read += [scans_path, cache_dir / "roi_volumes.tsv", *([baseline_path] if baseline_path else [])]
+    inputs = {str(path): digest_file(path) for path in read}
     record(out_dir / "audit.tsv", step="lab", version=VERSIONS["lab"], inputs=inputs, settings=settings)
     return out_dir / "audit.tsv"

@@ -71,7 +71,7 @@ def evidence(
     model = None if baseline_path is None else read_json(baseline_path)
     lines = []
     for line in table.to_dict("records"):
-        scan, own = scans.loc[line["scan_id"]], measured.loc[line["scan_id"]]
+        scan, own = scans.loc[line["scan_id"]], measured.reindex([line["scan_id"]]).iloc[0]
         lines.append(
             line
             | {

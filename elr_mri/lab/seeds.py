@@ -10,9 +10,13 @@ import numpy as np
 
 
 def seed_shares(n_seeds: int, *, draws: int, seed: int) -> np.ndarray:
-    """How much of each draw each seed is: (n_seeds, draws), columns sum to 1."""
+    """How much of each draw each seed is: (n_seeds, draws), columns sum to 1.
+
+    Stretched about the mean by √(n/(n − 1)), because a plain bootstrap of n seeds tells only (n − 1)/n of their variance (Rao & Wu, JASA 83, 1988).
+    """
     rng = np.random.default_rng([seed, n_seeds])
-    return rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws).T / n_seeds
+    plain = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws).T / n_seeds
+    return plain if n_seeds == 1 else 1 / n_seeds + (plain - 1 / n_seeds) * np.sqrt(n_seeds / (n_seeds - 1))
 
 
 def over_seeds(draws: np.ndarray, seed: int) -> np.ndarray:

@@ -75,12 +75,42 @@ def test_both_opinions_count_and_a_blank_one_does_not():
     np.testing.assert_allclose(both[2], network[2])
 
 
-@pytest.mark.parametrize(("doubts", "weight"), [(0, 0.0), (2, 0.25), (4, 0.5), (9, 0.5)])
-def test_a_network_that_has_memorized_weighs_less(doubts, weight):
-    scans = pd.DataFrame({"scan_id": list("abcdefghij"), "given": ["CN"] * 10})
-    targets = np.where(np.arange(10)[:, None] < doubts, [[0.1, 0.8, 0.1]], [[0.9, 0.1, 0.0]])
-    volumes = Volumes(np.full((10, 3), 1 / 3), fit_ordinal(np.arange(10.0)[:, None], np.arange(10) % 3, 3), (), 0.4)
-    assert network_weight(Runs(scans, targets, targets[None]), volumes) == pytest.approx(weight)
+def opinions(targets: np.ndarray, given: np.ndarray, features: np.ndarray) -> tuple[Runs, Volumes]:
+    """What a network and the volumes say of scans without subjects."""
+    names = [f"s{i}" for i in range(len(given))]
+    scans = pd.DataFrame({"scan_id": names, "cohort": "A", "subject_id": names, "given": np.array(CLASSES)[given]})
+    model = fit_ordinal(features, given, 3)
+    doubts = model.likely(features).argmax(axis=1) != given
+    return Runs(scans, targets, targets[None]), Volumes(model.posterior(features, given), model, (), doubts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_weighs_as_much_as_it_knows(seed):
+    features, true, given = people(300, 0.2, seed)
+    eye, rng = np.eye(3), np.random.default_rng(seed)
+    memorized = 0.9 * eye[given] + 0.1 / 3
+    knows = 0.6 * eye[true] + 0.4 / 3
+    constant = np.tile([0.05, 0.9, 0.05], (len(given), 1))
+    random = rng.dirichlet(np.ones(3), len(given))
+    weights = {
+        name: network_weight(*opinions(targets, given, features))
+        for name, targets in {"memorized": memorized, "knows": knows, "constant": constant, "random": random}.items()
+    }
+    assert weights["memorized"] == 0 and weights["constant"] < 0.15 and weights["random"] < 0.15
+    assert weights["knows"] > 0.3
+    wrong, rows = true != given, np.arange(len(given))
+    found_by = {}
+    for name, targets in {
+        "none": np.full((300, 3), 1 / 3),
+        "knows": knows,
+        "constant": constant,
+        "random": random,
+    }.items():
+        runs, volumes = opinions(targets, given, features)
+        both = pool(targets, volumes.said, network_weight(runs, volumes))
+        found_by[name] = found(wrong, 1 - both[rows, given])["average_precision"]
+    assert found_by["knows"] > found_by["none"] + 0.03
+    assert min(found_by["constant"], found_by["random"]) > found_by["none"] - 0.06
 
 
 @pytest.fixture(scope="module")

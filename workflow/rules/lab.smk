@@ -16,6 +16,14 @@ wildcard_constraints:
     share=r"[0-9.]+",
 
 
+def lab_can_be_made(wildcards):
+    """No input: refuses what the workflow cannot make, before anything runs."""
+    if (LAB_SETTINGS.get("noise") or {}).get("kind") == "instance":
+        print("elr-mri: expected a lab.noise.kind that needs no reference model, got instance; `elr-mri lab noise --predictions` takes one.", file=sys.stderr)
+        sys.exit(2)
+    return []
+
+
 def lab_runs(name, shares, seeds):
     """A file of every run of the grid, share by share."""
     return expand(LAB_RUN / name, slug=LAB_MODELS, share=shares, seed=seeds)
