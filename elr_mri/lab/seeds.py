@@ -20,5 +20,6 @@ def seed_shares(n_seeds: int, *, draws: int, seed: int) -> np.ndarray:
 
 
 def over_seeds(draws: np.ndarray, seed: int) -> np.ndarray:
-    """(n_seeds, draws) of subjects to (draws,) of subjects and seeds."""
-    return (draws * seed_shares(len(draws), draws=draws.shape[1], seed=seed)).sum(axis=0)
+    """(n_seeds, draws) of subjects to (draws,) of subjects and seeds; none beyond what a single seed reached on some draw."""
+    taken = (draws * seed_shares(len(draws), draws=draws.shape[1], seed=seed)).sum(axis=0)
+    return taken.clip(np.nanmin(draws), np.nanmax(draws))
