@@ -22,6 +22,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings.metrics import score
 from elr_mri.lab import table_page, table_scores
 from elr_mri.lab.curves import memorization
+from elr_mri.lab.features import check_controls, features
 from elr_mri.lab.roi import RoiTable, read_roi
 from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, grid_of
 from elr_mri.lab.table_runs import Data, Run, outcome
@@ -67,8 +68,9 @@ def tables(
     table = read_roi(own, truth_path)
     digest = provenance.digest_json([table.scans.to_csv(), table.regions])
     data = Data(table, digest, settings.noise, own, out_dir / "runs")
+    _check_labels(data)
     told = f"{len(table.regions)} regions; " + ", ".join(
-        f"{split} {n} scans of {table.scans.loc[table.scans['split'] == split, 'subject_id'].nunique()} subjects"
+        f"{split} {n} scans of {table.scans.loc[table.scans['split'] == split, 'person'].nunique()} subjects"
         for split, n in table.scans["split"].value_counts().items()
     )
     tell(f"tables: {told}")
@@ -77,6 +79,16 @@ def tables(
     _write(out_dir, data, settings, chosen, trials, runs)
     tell((out_dir / "summary.md").read_text(encoding="utf-8"))
     return out_dir / "findings.json"
+
+
+def _check_labels(data: Data) -> None:
+    """Refuse, before the first training, a table without features, or draws of wrong labels that leave too few controls."""
+    own = data.settings
+    features(data.table, data.given("train", min(own.shares), own.seeds[0]), own)
+    for share in own.shares:
+        for draw in (TRIAL_DRAW, *own.seeds):
+            whose = "in the trials" if draw == TRIAL_DRAW else f"with seed {draw}"
+            check_controls(data.given("train", share, draw), own, told=f" at {100 * share:g} % wrong {whose}")
 
 
 def _choices(losses: dict[str, Loss], grids: dict, data: Data, tell: Callable) -> tuple[dict, pd.DataFrame]:
@@ -150,7 +162,7 @@ def _scored(data: Data, methods: list[str], runs: dict) -> dict[tuple, tuple[np.
     own, scored = data.settings, {}
     for split in unseen(data.table):
         part = data.table.scans.iloc[data.table.rows(split)]
-        labels, subjects = part["label"].to_numpy(), part["subject_id"].to_numpy()
+        labels, subjects = part["label"].to_numpy(), part["person"].to_numpy()
         for share in own.shares:
             for method in methods:
                 for reading, key in (("last", "last"), ("selected", "best")):
@@ -165,7 +177,7 @@ def _counts(table: RoiTable) -> pd.DataFrame:
     """Scans and subjects of each split that is scored on."""
     parts = {split: table.scans.iloc[table.rows(split)] for split in unseen(table)}
     return pd.DataFrame(
-        [(split, len(part), part["subject_id"].nunique()) for split, part in parts.items()],
+        [(split, len(part), part["person"].nunique()) for split, part in parts.items()],
         columns=["split", "n_scans", "n_subjects"],
     )
 
