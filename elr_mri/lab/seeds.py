@@ -15,6 +15,11 @@ def seed_shares(n_seeds: int, *, draws: int, seed: int) -> np.ndarray:
     return rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws).T / n_seeds
 
 
+def covers(n_seeds: int) -> str:
+    """What an interval rests on."""
+    return "subjects and seeds" if n_seeds > 1 else "subjects"
+
+
 def over_seeds(draws: np.ndarray, seed: int) -> np.ndarray:
     """(n_seeds, draws) of subjects to (draws,) of subjects and seeds."""
     return (draws * seed_shares(len(draws), draws=draws.shape[1], seed=seed)).sum(axis=0)

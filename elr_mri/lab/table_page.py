@@ -10,10 +10,9 @@ import pandas as pd
 from elr_mri.config import Tables
 from elr_mri.findings import style
 from elr_mri.lab.roi import RoiTable
+from elr_mri.lab.table_scores import SHOWN
 from elr_mri.scans.table import CLASSES
 
-#: Below this a p-value of Holm's shows a difference.
-SHOWN = 0.05
 READINGS = {"last": "last epoch", "selected": "selected epoch"}
 TITLES = {"test": "test", "external": "external cohort"}
 #: What a clean or a wrongly labelled scan is predicted as, by column of the curves: label, and place in the house colours.

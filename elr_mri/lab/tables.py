@@ -9,6 +9,7 @@ for the whole training that all share: that is what the papers compare, and it s
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,18 @@ from elr_mri import provenance
 from elr_mri.config import Fit, Lab, Loss
 from elr_mri.errors import BadInput
 from elr_mri.findings.metrics import score
+from elr_mri.findings.mislead import FEWEST
 from elr_mri.lab import table_page, table_scores
 from elr_mri.lab.curves import memorization
 from elr_mri.lab.features import check_controls, features
 from elr_mri.lab.roi import RoiTable, read_roi
 from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, grid_of
 from elr_mri.lab.table_runs import Data, Run, outcome
+from elr_mri.lab.table_scores import UNTUNED
 from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.table import CLASSES
 
-VERSION = 2
-#: Added to the name of a method for its untuned runs.
-UNTUNED = " untuned"
+VERSION = 3
 
 
 def tables(
@@ -69,6 +70,8 @@ def tables(
     digest = provenance.digest_json([table.scans.to_csv(), table.regions])
     data = Data(table, digest, settings.noise, own, out_dir / "runs")
     _check_labels(data)
+    if len(own.seeds) >= FEWEST:  # with fewer there is no verdict
+        table_scores.check_draws(own.methods, own.shares, len(unseen(table)), own.draws)
     told = f"{len(table.regions)} regions; " + ", ".join(
         f"{split} {n} scans of {table.scans.loc[table.scans['split'] == split, 'person'].nunique()} subjects"
         for split, n in table.scans["split"].value_counts().items()
@@ -132,10 +135,7 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     place = ["method", "share", "split", "reading"]
     recalls = seeds.groupby(place, sort=False)[list(_RECALLS)].mean().reset_index()
     results = table_scores.results(scored, **how).merge(counts, on="split").merge(recalls, on=place)
-    first = own.methods[0]
-    pairs = [(m, first) for m in own.methods[1:]] + [(m, first + UNTUNED) for m in own.methods]
-    pairs += [(m + UNTUNED, first + UNTUNED) for m in own.methods[1:]]
-    differences = table_scores.differences(scored, pairs, **how)
+    differences = table_scores.differences(scored, own.methods, **how)
     curves = _curves(data, runs)
     found = {
         "results.tsv": results,
@@ -163,13 +163,12 @@ def _scored(data: Data, methods: list[str], runs: dict) -> dict[tuple, tuple[np.
     for split in unseen(data.table):
         part = data.table.scans.iloc[data.table.rows(split)]
         labels, subjects = part["label"].to_numpy(), part["person"].to_numpy()
-        for share in own.shares:
-            for method in methods:
-                for reading, key in (("last", "last"), ("selected", "best")):
-                    said = [runs[method, share, seed][f"{key}_{split}"] for seed in own.seeds]
-                    scored[method, share, split, reading] = table_scores.draw_accuracies(
-                        labels, said, subjects, draws=own.draws, seed=data.noise.seed
-                    )
+        places = list(product(methods, own.shares, (("last", "last"), ("selected", "best"))))
+        said = [runs[m, share, seed][f"{key}_{split}"] for m, share, (_, key) in places for seed in own.seeds]
+        points, drawn = table_scores.draw_accuracies(labels, said, subjects, draws=own.draws, seed=data.noise.seed)
+        for n, (method, share, (reading, _)) in enumerate(places):
+            own_runs = slice(n * len(own.seeds), (n + 1) * len(own.seeds))
+            scored[method, share, split, reading] = points[own_runs], drawn[own_runs]
     return scored
 
 

@@ -208,7 +208,7 @@ class Tables(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fit: TableFit = TableFit()
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
-    draws: Annotated[int, Field(ge=100)] = 2000
+    draws: Annotated[int, Field(ge=100)] = 4999
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
     @model_validator(mode="after")
