@@ -36,7 +36,12 @@ VERSION = 3
 
 
 def tables(
-    settings: Lab, out_dir: Path | str, *, truth_path: Path | None = None, tell: Callable[[str], None] = print
+    settings: Lab,
+    out_dir: Path | str,
+    *,
+    truth_path: Path | None = None,
+    made_up: bool = False,
+    tell: Callable[[str], None] = print,
 ) -> Path:
     """Run the comparison that `settings.tables` describes and write its tables, figures and findings; an interrupted one continues.
 
@@ -44,6 +49,8 @@ def tables(
     ----------
     truth_path : Path or None
         The phantom's truth, which then stands for the scan table's diagnoses.
+    made_up : bool
+        The table was drawn, and is of nobody.
 
     Returns
     -------
@@ -79,7 +86,8 @@ def tables(
     tell(f"tables: {told}")
     chosen, trials = _choices(losses, grids, data, tell)
     runs = _scored_runs(chosen, data, tell)
-    _write(out_dir, data, settings, chosen, trials, runs)
+    whose = "a synthetic table" if made_up else "the phantom study" if truth_path else "the table of the config"
+    _write(out_dir, data, settings, chosen, trials, runs, whose=whose, synthetic=made_up or truth_path is not None)
     tell((out_dir / "summary.md").read_text(encoding="utf-8"))
     return out_dir / "findings.json"
 
@@ -127,7 +135,17 @@ def unseen(table: RoiTable) -> tuple[str, ...]:
     return tuple(split for split in ("test", "external") if len(table.rows(split)))
 
 
-def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.DataFrame, runs: dict) -> None:
+def _write(
+    out_dir: Path,
+    data: Data,
+    settings: Lab,
+    chosen: dict,
+    trials: pd.DataFrame,
+    runs: dict,
+    *,
+    whose: str,
+    synthetic: bool,
+) -> None:
     own, methods = settings.tables, list(dict.fromkeys(method for method, _ in chosen))
     scored, counts = _scored(data, methods, runs), _counts(data.table)
     how = {"seed": settings.noise.seed, "level": own.level}
@@ -151,9 +169,10 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     table_page.draw_accuracies(results, methods, out_dir / "balanced_accuracy")
     if len(curves):
         table_page.draw_memorization(curves, methods, out_dir / "memorization")
-    provenance.write_text(out_dir / "summary.md", table_page.summary(results, differences, trials, data.table, own))
+    told = table_page.summary(results, differences, trials, data.table, own, noise=settings.noise, whose=whose)
+    provenance.write_text(out_dir / "summary.md", told)
     path = out_dir / "findings.json"
-    provenance.write_json(path, table_page.findings(results, differences, trials, data.table, own))
+    provenance.write_json(path, table_page.findings(results, differences, trials, data.table, synthetic=synthetic))
     provenance.record(path, step="lab tables", version=VERSION, inputs=data.table.digests, settings=settings)
 
 
