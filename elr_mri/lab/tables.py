@@ -26,7 +26,7 @@ from elr_mri.lab import table_page, table_scores
 from elr_mri.lab.curves import memorization
 from elr_mri.lab.features import check_controls, features
 from elr_mri.lab.roi import RoiTable, read_roi
-from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, grid_of
+from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, fixed_keys, grid_of
 from elr_mri.lab.table_runs import Data, Run, outcome
 from elr_mri.lab.table_scores import UNTUNED
 from elr_mri.scans.cells import write_tsv
@@ -71,7 +71,8 @@ def tables(
             fix="Choose adjacent, symmetric, others or asymmetric: tables have no reference model.",
         )
     losses = {method: settings.method(method) for method in own.methods}
-    grids = {method: grid_of(method, loss, own.grids) for method, loss in losses.items()}
+    fixed = {method: fixed_keys(method, settings.methods) for method in losses}
+    grids = {method: grid_of(method, loss, own.grids, fixed=fixed[method]) for method, loss in losses.items()}
     check_budgets(grids)
     table = read_roi(own, truth_path)
     digest = provenance.digest_json([table.scans.to_csv(), table.regions])
