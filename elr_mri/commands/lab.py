@@ -122,7 +122,7 @@ def tables(
 
     settings = config.section(config.Lab, "lab", config_)
     own = settings.tables
-    if not (own.path or own.train):
+    if made_up := not (own.path or own.train):
         own = own.model_copy(update={"path": str(roi_tables(own.phantom, output / "phantom"))})
         settings = settings.model_copy(update={"tables": own})
-    run(settings, output, truth_path=truth)
+    run(settings, output, truth_path=truth, made_up=made_up)

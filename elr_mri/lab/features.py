@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +18,7 @@ _MENDED = {
     ICV: "Fill it, or choose lab.tables.normalise: none.",
     "age_years": "Fill it, or set lab.tables.use_age: false.",
 }
+_SCANS = {"train": "training", "val": "validation"}
 
 
 def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.ndarray, list[str]]:
@@ -31,14 +34,8 @@ def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.n
     volumes = [name for name in table.regions if not name.endswith("_thickness")]
     others = [name for name in table.regions if name not in volumes]
     head = [ICV] if settings.normalise != "none" else []
-    filled, missing = _filled(table.scans[[*table.regions, *head]].astype(float), train, settings.missing)
-    if settings.normalise == "residual" and (n := int((given == 0).sum())) < normalise.MIN_CONTROLS:
-        raise BadInput(
-            expected=f"at least {normalise.MIN_CONTROLS} training scans labelled CN, for the slopes of head size",
-            got=str(n),
-            where="lab.tables.normalise: residual",
-            fix="Choose lab.tables.normalise: ratio, or none.",
-        )
+    filled, missing = _filled(table, [*table.regions, *head], settings.missing)
+    check_controls(given, settings)
     how = normalise.fit(filled.iloc[train[given == 0]], volumes, settings.normalise)
     parts = {
         normalise.told(name, how): column
@@ -47,7 +44,7 @@ def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.n
     parts |= {name: filled[name].to_numpy() for name in others}
     parts |= {f"{name} missing": column.to_numpy(dtype=float) for name, column in missing.items()}
     if settings.use_age:
-        age, unknown = _filled(table.scans[["age_years"]].astype(float), train, settings.missing)
+        age, unknown = _filled(table, ["age_years"], settings.missing)
         parts |= {"age_years": age["age_years"].to_numpy()} | {
             f"{n} missing": c.to_numpy(dtype=float) for n, c in unknown.items()
         }
@@ -58,17 +55,32 @@ def features(table: RoiTable, given: np.ndarray, settings: Tables) -> tuple[np.n
     return standard.astype(np.float32), [name for name, kept in zip(parts, varies, strict=True) if kept]
 
 
-def _filled(values: pd.DataFrame, train: np.ndarray, missing: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Blanks as the training scans' medians, and which were blank, for each column with blanks; refused where that is asked for."""
-    blank = values.isna()
-    medians = values.iloc[train].median()
-    unknown = medians.index[medians.isna()]
-    if len(unknown) or (missing == "refuse" and blank.any(axis=None)):
-        name = unknown[0] if len(unknown) else blank.sum().idxmax()
+def check_controls(given: np.ndarray, settings: Tables, *, told: str = "") -> None:
+    """Refuse training labels (n_train,) of which too few are CN for the slopes of head size; `told` says which labels they are."""
+    n = int((given == 0).sum())
+    if settings.normalise == "residual" and n < normalise.MIN_CONTROLS:
         raise BadInput(
-            expected=f"{name} of {'some training scan' if len(unknown) else 'every scan'}",
-            got=f"{int(blank[name].sum())} of {len(values)} blank",
+            expected=f"at least {normalise.MIN_CONTROLS} training scans labelled CN, for the slopes of head size",
+            got=f"{n}{told}",
+            where="lab.tables.normalise: residual",
+            fix="Choose lab.tables.normalise: ratio, or none.",
+        )
+
+
+def _filled(table: RoiTable, names: Sequence[str], missing: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Blanks as the training scans' medians, and which were blank, for each column with blanks; refused where that is asked for, and
+    where a column is blank in a whole split: a median in place of everybody's head size would take out nothing."""
+    values, train = table.scans[list(names)].astype(float), table.rows("train")
+    blank = values.isna()
+    known = (~blank).groupby(table.scans["split"], sort=False).any()
+    unknown = [(split, name) for split in known.index for name in names if not known.loc[split, name]]
+    if unknown or (missing == "refuse" and blank.any(axis=None)):
+        split, name = min(unknown, key=lambda one: one[0] != "train") if unknown else ("", blank.sum().idxmax())
+        part = table.rows(split) if split else np.arange(len(values))
+        raise BadInput(
+            expected=f"{name} of {f'some {_SCANS.get(split, split)} scan' if split else 'every scan'}",
+            got=f"{int(blank[name].iloc[part].sum())} of {len(part)} blank",
             where="the table of volumes",
             fix=_MENDED.get(name, "Leave the region out (lab.tables.regions), or choose lab.tables.missing: median."),
         )
-    return values.fillna(medians), blank.loc[:, blank.any()]
+    return values.fillna(values.iloc[train].median()), blank.loc[:, blank.any()]

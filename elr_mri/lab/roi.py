@@ -23,7 +23,7 @@ from elr_mri.config import SPLIT_TABLES, Tables
 from elr_mri.errors import BadInput
 from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.normalise import ICV
-from elr_mri.imaging.given import COLUMNS
+from elr_mri.imaging.given import COLUMNS, PLAUSIBLE_MM3
 from elr_mri.imaging.labels import ROI, VOLUMES
 from elr_mri.lab.truth import truth_of
 from elr_mri.scans.cohort import classes, session_months
@@ -50,6 +50,8 @@ _REGION = re.compile(
     + "|".join(_MIDLINE).replace("-", "[-.]")
     + ")"
 )
+#: Head size: FreeSurfer's columns, else NACC's, which is in cm³.
+_ICV = [*COLUMNS["freesurfer"]["intracranial"], "naccicv"]
 _BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?")
 
 
@@ -60,7 +62,7 @@ class RoiTable:
     Attributes
     ----------
     scans : DataFrame
-        scan_id, cohort, subject_id, split, label (0, 1, 2 for CN, MCI, AD), age_years, and the regions and `intracranial` in mm³ (thickness in mm),
+        scan_id, cohort, subject_id, person (whose scan it is, over all cohorts), split, label (0, 1, 2 for CN, MCI, AD), age_years, and the regions and `intracranial` in mm³ (thickness in mm),
         missing where not known.
     regions : tuple of str
     left_out : dict of str to int
@@ -87,6 +89,8 @@ def read_roi(settings: Tables, truth_path: Path | None = None) -> RoiTable:
     truth_path : Path or None
         The phantom's truth, which then stands for the scan table's diagnoses.
     """
+    paths = {name: getattr(settings, name) for name in ("path", "scans", "splits", *SPLIT_TABLES)}
+    settings = settings.model_copy(update={n: str(Path(p).expanduser()) for n, p in paths.items() if p})
     if settings.scans:
         frame, regions, files = _ours(settings, truth_path)
     elif truth_path is not None:
@@ -104,15 +108,16 @@ def read_roi(settings: Tables, truth_path: Path | None = None) -> RoiTable:
             given = [s for s in SPLIT_TABLES if getattr(settings, s)]
             frames = [frame.assign(split=split) for frame, split in zip(frames, given, strict=True)]
         frame = pd.concat(frames, ignore_index=True)
+    frame = _with_persons(frame)
     frame, left_out = _labelled(frame, where=str(files[0]))
     frame = _with_split(frame, settings, where=str(files[0]))
     unused = ~frame["split"].isin(SPLITS)
     left_out |= {"split unused": int(unused.sum())} if unused.any() else {}
     frame = frame[~unused].reset_index(drop=True)
     _check(frame, where=", ".join(str(file) for file in files))
-    regions = _measured_in_training(frame, regions, where=str(files[0]))
+    regions = _measured_everywhere(frame, regions, where=str(files[0]))
     digests = {file.name: provenance.digest_file(file) for file in files if file.is_file()}
-    columns = ["scan_id", "cohort", "subject_id", "split", "label", "age_years", *regions, ICV]
+    columns = ["scan_id", "cohort", "subject_id", "person", "split", "label", "age_years", *regions, ICV]
     return RoiTable(frame[list(dict.fromkeys(columns))], regions, left_out, digests)
 
 
@@ -140,12 +145,13 @@ def _foreign(path: Path, settings: Tables) -> tuple[pd.DataFrame, tuple[str, ...
     if len(set(told.values())) < len(told):
         twice = [name for name, ours in told.items() if list(told.values()).count(ours) > 1]
         _refuse("one column for each region", " and ".join(twice), path, "Remove all but one of them.")
-    wanted = {**who, ICV: COLUMNS["freesurfer"]["intracranial"], **{ours: [name] for name, ours in told.items()}}
+    wanted = {**who, ICV: _ICV, **{ours: [name] for name, ours in told.items()}}
     frame = read_table(path, wanted, required=["diagnosis"])
     lowest = {ICV: 1.0, "age_years": 1.0} | dict.fromkeys(told.values(), 0.0)
     text = frame.drop(columns=list(lowest))
     figures = {name: numbers(frame[name], low=low) for name, low in lowest.items()}
     _tell_words(frame, {name: figures[name] for name in told.values()}, path)
+    figures[ICV] = _head_size(figures[ICV], next((name for name in _ICV if name in names), ""), path)
     return _named(pd.concat([text, pd.DataFrame(figures)], axis=1), path), tuple(told.values())
 
 
@@ -164,15 +170,33 @@ def _tell_words(frame: pd.DataFrame, figures: dict[str, pd.Series], path: Path) 
         print(f"tables: {n} cells of {path} are no volumes and are taken for blank, as {first!r} in {name}", flush=True)
 
 
-def _measured_in_training(frame: pd.DataFrame, regions: tuple[str, ...], *, where: str) -> tuple[str, ...]:
-    """The regions that some training scan has; nothing can be learned from the others, and they are told."""
-    known = frame.loc[frame["split"] == "train", list(regions)].notna().any()
-    empty = [name for name in regions if not known[name]]
-    if len(empty) == len(regions):
-        _refuse("regions of training scans", "none but blank ones", where, "Fill them.")
-    if empty:
-        print(f"tables: blank in all training scans and left out: {', '.join(empty[:5])} ({len(empty)})", flush=True)
-    return tuple(name for name in regions if known[name])
+def _head_size(values: pd.Series, column: str, path: Path) -> pd.Series:
+    """Intracranial volumes in mm³, cm³ by their size among them; what is no person's head (NACC's 9999.999) is blank. Both are told."""
+    low, high = PLAUSIBLE_MM3[ICV]
+    in_cm3 = values.between(low / 1000, high / 1000)
+    out = values.where(~in_cm3, values * 1000.0)
+    sound = out.between(low, high)
+    for n, words in (
+        (in_cm3.sum(), "in cm³, made mm³"),
+        ((values.notna() & ~sound).sum(), "no head's in mm³ or cm³, taken for blank"),
+    ):
+        if n:
+            print(f"tables: {n} of {len(values)} values of {column} in {path} are {words}", flush=True)
+    return out.where(sound)
+
+
+def _measured_everywhere(frame: pd.DataFrame, regions: tuple[str, ...], *, where: str) -> tuple[str, ...]:
+    """The regions that some scan of each split has; nothing can be learned from the others, or nothing judged by them, and they are told."""
+    known = frame[list(regions)].notna().groupby(frame["split"]).any()
+    splits = [split for split in SPLITS if split in known.index]
+    kept = tuple(name for name in regions if known[name].all())
+    if not kept:
+        _refuse(f"regions of scans of {', '.join(splits)}", "none that no split lacks", where, "Fill them.")
+    for split in splits:
+        if empty := [name for name in regions if not known.loc[split, name]]:
+            what = "training" if split == "train" else split
+            print(f"tables: blank in all {what} scans and left out: {', '.join(empty[:5])} ({len(empty)})", flush=True)
+    return kept
 
 
 def _spelled(name: str) -> str:
@@ -189,7 +213,18 @@ def _named(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         row = int(np.flatnonzero(lost)[0]) + 1
         _refuse("a subject in each row", f"none in row {row}", path, "Name its column in lab.tables.subject.")
     frame["scan_id"] = [f"{s}_{v}" if v else s for s, v in zip(frame["subject_id"], frame["session_id"], strict=True)]
-    return frame.assign(cohort=frame["cohort"].fillna(path.stem.split("_")[0]))
+    return frame.assign(cohort_told=frame["cohort"].notna(), cohort=frame["cohort"].fillna(path.stem.split("_")[0]))
+
+
+def _with_persons(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whose scan each is, `person`: cohort and subject where every row tells its cohort; by the subject alone where some cohort
+    is only the file's name, for one subject may stand in two files."""
+    if not frame.get("cohort_told", pd.Series(True, index=frame.index)).all():
+        return frame.assign(person=frame["subject_id"])
+    several = int((frame.groupby("subject_id")["cohort"].nunique() > 1).sum())
+    if several:
+        print(f"tables: {several} names of subjects are in several cohorts and count as different people", flush=True)
+    return frame.assign(person=frame["cohort"].astype("str") + " " + frame["subject_id"].astype("str"))
 
 
 def _ours(settings: Tables, truth_path: Path | None) -> tuple[pd.DataFrame, tuple[str, ...], list[Path]]:
@@ -285,7 +320,7 @@ def _check(frame: pd.DataFrame, *, where: str) -> None:
     if (twice := frame.duplicated(["cohort", "scan_id"])).any():
         fix = "Remove the repeated rows, or tell visits apart by a column session_id."
         _refuse("each scan once", f"{frame.loc[twice, 'scan_id'].iloc[0]} twice", where, fix)
-    spread = frame.groupby("subject_id")["split"].nunique()
+    spread = frame.groupby("person")["split"].nunique()
     if (spread > 1).any():
         _refuse(
             "every subject in one split",

@@ -19,6 +19,11 @@ def seed_shares(n_seeds: int, *, draws: int, seed: int) -> np.ndarray:
     return plain if n_seeds == 1 else 1 / n_seeds + (plain - 1 / n_seeds) * np.sqrt(n_seeds / (n_seeds - 1))
 
 
+def covers(n_seeds: int) -> str:
+    """What an interval rests on."""
+    return "subjects and seeds" if n_seeds > 1 else "subjects"
+
+
 def over_seeds(draws: np.ndarray, seed: int) -> np.ndarray:
     """(n_seeds, draws) of subjects to (draws,) of subjects and seeds; none beyond what a single seed reached on some draw."""
     taken = (draws * seed_shares(len(draws), draws=draws.shape[1], seed=seed)).sum(axis=0)

@@ -9,7 +9,7 @@ that no scored run uses, and neither test nor external scans are even looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,24 @@ from elr_mri.scans.table import CLASSES
 TRIAL_DRAW = 900_000
 
 
-def grid_of(method: str, loss: Loss, grids: dict[str, tuple[Candidate, ...]]) -> tuple[Candidate, ...]:
-    """The trials of a method: by its name, or by its kind of loss."""
-    return (GRIDS | grids).get(method) or (GRIDS | grids)[kind_of(loss)]
+def grid_of(
+    method: str, loss: Loss, grids: dict[str, tuple[Candidate, ...]], *, fixed: Collection[str] = ()
+) -> tuple[Candidate, ...]:
+    """The trials of a method: those that the config names by its name or its kind of loss, else the default of its kind without the keys in `fixed`.
+
+    Trials that are alike without these stay, so that every method is given as many; they are one training.
+    """
+    kind = kind_of(loss)
+    if named := grids.get(method) or grids.get(kind):
+        return named
+    return tuple(trial.model_copy(update=dict.fromkeys(fixed)) for trial in GRIDS[kind])
+
+
+def fixed_keys(method: str, methods: dict[str, Loss]) -> list[str]:
+    """The keys of its loss that the config itself sets of a method, in `lab.methods`."""
+    own = methods.get(method)
+    part = getattr(own, kind_of(own), None) if own is not None else None
+    return [] if part is None else [name for name in Candidate.model_fields if name in part.model_fields_set]
 
 
 def check_budgets(grids: dict[str, tuple[Candidate, ...]]) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from elr_mri.config import Tables
+from elr_mri.config import Noise, Tables
 from elr_mri.findings import style
+from elr_mri.findings.mislead import FEWEST
 from elr_mri.lab.roi import RoiTable
+from elr_mri.lab.table_scores import SHOWN
 from elr_mri.scans.table import CLASSES
 
-#: Below this a p-value of Holm's shows a difference.
-SHOWN = 0.05
 READINGS = {"last": "last epoch", "selected": "selected epoch"}
 TITLES = {"test": "test", "external": "external cohort"}
 #: What a clean or a wrongly labelled scan is predicted as, by column of the curves: label, and place in the house colours.
@@ -87,13 +87,13 @@ def draw_memorization(curves: pd.DataFrame, methods: list[str], stem: Path) -> N
 
 
 def findings(
-    results: pd.DataFrame, differences: pd.DataFrame, trials: pd.DataFrame, table: RoiTable, settings: Tables
+    results: pd.DataFrame, differences: pd.DataFrame, trials: pd.DataFrame, table: RoiTable, *, synthetic: bool
 ) -> dict[str, Any]:
     """All that was found, as plain numbers (shares, not percent); blanks are null."""
     return {
         "n_regions": len(table.regions),
         "left_out": table.left_out,
-        "synthetic": not (settings.path or settings.train),
+        "synthetic": synthetic,
         "chosen": _plain(trials[trials["chosen"] == 1].drop(columns="chosen")),
         "results": _plain(results),
         "differences": _plain(differences),
@@ -105,17 +105,25 @@ def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def summary(
-    results: pd.DataFrame, differences: pd.DataFrame, trials: pd.DataFrame, table: RoiTable, settings: Tables
+    results: pd.DataFrame,
+    differences: pd.DataFrame,
+    trials: pd.DataFrame,
+    table: RoiTable,
+    settings: Tables,
+    *,
+    noise: Noise,
+    whose: str,
 ) -> str:
-    """The comparison in plain words: what was compared, what helped, and what did not."""
-    n = len(settings.seeds)
-    made_up = "a synthetic table" if not (settings.path or settings.train) else "the table of the config"
+    """The comparison in plain words: what was compared, what helped, and what did not; `whose` the scans are."""
+    n, covers = len(settings.seeds), results["covers"].iloc[0]
+    over = "subjects alone" if covers == "subjects" else covers
+    alike = "validation labels made wrong alike" if "val" in noise.splits else "true validation labels"
     lines = [
         "# Wrong labels on tables of ROI volumes",
         "",
-        f"Scans of {made_up}, {len(table.regions)} regions each; a small network learns CN, MCI and AD from labels of which a share was moved to a "
-        f"neighbouring class. Figures are balanced accuracies by true labels in percent, means over {n} seeds, with {100 * settings.level:g} % intervals over "
-        "subjects and seeds. Settings were chosen on wrong validation labels, with as many trials for each method; no test or external scan took part.",
+        f"Scans of {whose}, {len(table.regions)} regions each; a small network learns CN, MCI and AD. {_made_wrong(noise)} "
+        f"Figures are balanced accuracies by true labels in percent, {f'means over {n} seeds' if n > 1 else 'of one seed'}, with {100 * settings.level:g} % intervals over "
+        f"{over}. Settings were chosen on {alike}, with as many trials for each method; no test or external scan took part.",
         "",
     ]
     for split in TITLES:
@@ -129,6 +137,22 @@ def summary(
     for row in trials[trials["chosen"] == 1].itertuples():
         lines.append(f"- {100 * row.share:g} % wrong, {row.method}: {row.keys or 'as it is'}")
     return "\n".join(lines) + "\n"
+
+
+def _made_wrong(noise: Noise) -> str:
+    """Which labels are made wrong, and how, in a sentence."""
+    if not noise.splits:
+        return "No label was made wrong."
+    moves = ", ".join(f"{CLASSES[a]} became {CLASSES[b]}" for a, b in noise.map.items())
+    became = {
+        "symmetric": "drawn anew from the three classes, the true one among them",
+        "others": "drawn anew from the two other classes",
+        "asymmetric": f"moved to another class ({moves})",
+        "adjacent": "moved to a neighbouring class",
+    }[noise.kind]
+    splits = " and ".join({"train": "training", "val": "validation"}[split] for split in noise.splits)
+    per = ", all scans of a subject together" if noise.per == "subject" else ""
+    return f"Of the {splits} labels a share was {became}{per}."
 
 
 def _table(part: pd.DataFrame) -> list[str]:
@@ -148,39 +172,50 @@ def _table(part: pd.DataFrame) -> list[str]:
 def _recalls(results: pd.DataFrame) -> list[str]:
     """Recalls after the last epoch: a network that never says MCI may still have a high balanced accuracy."""
     part = results[results["reading"] == "last"]
-    lines = ["Recall of CN / MCI / AD after the last epoch, mean over seeds, percent."]
+    mean = ", mean over seeds" if (part["n_seeds"] > 1).any() else ""
+    lines = [f"Recall of CN / MCI / AD after the last epoch{mean}, percent; – where there are no such scans."]
     for split, rows in part.groupby("split", sort=False):
         shares = sorted(rows["share"].unique())
         lines += ["", f"| {TITLES[split]} | " + " | ".join(f"{100 * s:g} % wrong" for s in shares) + " |"]
         lines.append("|---|" + "---|" * len(shares))
         for method, own in rows.groupby("method", sort=False):
             at = own.set_index("share")
-            cells = [" / ".join(f"{100 * at.loc[s, f'recall_{c.lower()}']:.0f}" for c in CLASSES) for s in shares]
+            told = {s: [at.loc[s, f"recall_{c.lower()}"] for c in CLASSES] for s in shares}
+            cells = [" / ".join("–" if pd.isna(r) else f"{100 * r:.0f}" for r in told[s]) for s in shares]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines
 
 
 def _gains(differences: pd.DataFrame) -> list[str]:
-    """The differences by what they show: where Holm's p-value is below 0.05 a method helps or harms, elsewhere nothing is shown; such of the selected
-    epoch are only counted."""
-    shown = differences["p_holm"] < SHOWN
+    """The differences by what they show. Of those asked in advance a method helps or harms where Holm's p-value is below 0.05, elsewhere nothing is shown;
+    the others have their interval only, and with too few seeds all have. Of the selected epoch what shows nothing is only counted."""
+    enough, asked = differences["n_seeds"] >= FEWEST, differences["p_holm"].notna()
+    shown = enough & asked & (differences["p_holm"] < SHOWN)
     kinds = {
-        "Helps": differences[shown & (differences["difference"] > 0)],
-        "Harms": differences[shown & (differences["difference"] < 0)],
-        "Not shown to help or to harm": differences[~shown],
+        "Helps": shown & (differences["difference"] > 0),
+        "Harms": shown & (differences["difference"] < 0),
+        "Not shown to help or to harm": enough & asked & ~shown,
+        "No verdict, intervals only": ~(enough & asked),
     }
     lines = [
-        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed; shown to help or harm where Holm's p-value over those of a reading "
-        f"is below {SHOWN:g}."
+        f"{len(differences)} differences in points of balanced accuracy, paired by subject and seed. Asked in advance: does a method whose settings were chosen do better with wrong "
+        f"labels than the first one, with chosen settings or untuned? It is shown to help or harm where Holm's p-value over these {int(asked.sum())} (of each reading by itself) is below {SHOWN:g}."
     ]
-    for kind, rows in kinds.items():
-        lines += ["", f"### {kind} ({len(rows)})", ""]
-        lines += [
-            f"- {100 * row.share:g} % wrong, {TITLES[row.split]}, {READINGS[row.reading]}: {row.method} − {row.reference} {100 * row.difference:+.1f} "
-            f"({100 * row.low:+.1f} to {100 * row.high:+.1f}; Holm p {row.p_holm:.3f})"
-            for row in rows[shown.reindex(rows.index) | (rows["reading"] == "last")]
-            .sort_values(["share", "split", "reading"], kind="stable")
-            .itertuples()
-        ] or ["- none of the last epoch" if len(rows) else "- none"]
-    lines += ["", "All of them stand in `differences.tsv`."]
-    return lines
+    lines += [] if enough.all() else ["", f"With fewer than {FEWEST} seeds there is no verdict: what one seed does cannot be told from what the method does."]  # fmt: skip
+    for kind, mine in kinds.items():
+        rows = differences[mine & (shown | (differences["reading"] == "last"))]
+        if enough.any() or mine.any():
+            lines += ["", f"### {kind} ({int(mine.sum())})", ""]
+            lines += [_difference(row) for row in rows.sort_values(["share", "split", "reading"], kind="stable").itertuples()] or [
+                "- none of the last epoch" if mine.any() else "- none"
+            ]  # fmt: skip
+    return [*lines, "", "All of them stand in `differences.tsv`."]
+
+
+def _difference(row) -> str:
+    """A difference as a line of a list."""
+    p = f"; Holm p {row.p_holm:.3f}" if row.n_seeds >= FEWEST and pd.notna(row.p_holm) else ""
+    return (
+        f"- {100 * row.share:g} % wrong, {TITLES[row.split]}, {READINGS[row.reading]}: {row.method} − {row.reference} {100 * row.difference:+.1f} "
+        f"({100 * row.low:+.1f} to {100 * row.high:+.1f}{p})"
+    )

@@ -62,7 +62,7 @@ class Data:
             return true
         drawn = int(np.random.SeedSequence([self.noise.seed, draw, NOISY.index(split)]).generate_state(1)[0])
         noise = self.noise.model_copy(update={"share": share, "seed": drawn})
-        people = self.table.scans["subject_id"].to_numpy()[rows]
+        people = self.table.scans["person"].to_numpy()[rows]
         return wrong_labels(true, len(CLASSES), noise, subjects=people).given
 
 

@@ -9,6 +9,7 @@ for the whole training that all share: that is what the papers compare, and it s
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,27 @@ from elr_mri import provenance
 from elr_mri.config import Fit, Lab, Loss
 from elr_mri.errors import BadInput
 from elr_mri.findings.metrics import score
+from elr_mri.findings.mislead import FEWEST
 from elr_mri.lab import table_page, table_scores
 from elr_mri.lab.curves import memorization
+from elr_mri.lab.features import check_controls, features
 from elr_mri.lab.roi import RoiTable, read_roi
-from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, grid_of
+from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, fixed_keys, grid_of
 from elr_mri.lab.table_runs import Data, Run, outcome
+from elr_mri.lab.table_scores import UNTUNED
 from elr_mri.scans.cells import write_tsv
 from elr_mri.scans.table import CLASSES
 
-VERSION = 2
-#: Added to the name of a method for its untuned runs.
-UNTUNED = " untuned"
+VERSION = 3
 
 
 def tables(
-    settings: Lab, out_dir: Path | str, *, truth_path: Path | None = None, tell: Callable[[str], None] = print
+    settings: Lab,
+    out_dir: Path | str,
+    *,
+    truth_path: Path | None = None,
+    made_up: bool = False,
+    tell: Callable[[str], None] = print,
 ) -> Path:
     """Run the comparison that `settings.tables` describes and write its tables, figures and findings; an interrupted one continues.
 
@@ -42,6 +49,8 @@ def tables(
     ----------
     truth_path : Path or None
         The phantom's truth, which then stands for the scan table's diagnoses.
+    made_up : bool
+        The table was drawn, and is of nobody.
 
     Returns
     -------
@@ -62,21 +71,36 @@ def tables(
             fix="Choose adjacent, symmetric, others or asymmetric: tables have no reference model.",
         )
     losses = {method: settings.method(method) for method in own.methods}
-    grids = {method: grid_of(method, loss, own.grids) for method, loss in losses.items()}
+    fixed = {method: fixed_keys(method, settings.methods) for method in losses}
+    grids = {method: grid_of(method, loss, own.grids, fixed=fixed[method]) for method, loss in losses.items()}
     check_budgets(grids)
     table = read_roi(own, truth_path)
     digest = provenance.digest_json([table.scans.to_csv(), table.regions])
     data = Data(table, digest, settings.noise, own, out_dir / "runs")
+    _check_labels(data)
+    if len(own.seeds) >= FEWEST:  # with fewer there is no verdict
+        table_scores.check_draws(own.methods, own.shares, len(unseen(table)), own.draws)
     told = f"{len(table.regions)} regions; " + ", ".join(
-        f"{split} {n} scans of {table.scans.loc[table.scans['split'] == split, 'subject_id'].nunique()} subjects"
+        f"{split} {n} scans of {table.scans.loc[table.scans['split'] == split, 'person'].nunique()} subjects"
         for split, n in table.scans["split"].value_counts().items()
     )
     tell(f"tables: {told}")
     chosen, trials = _choices(losses, grids, data, tell)
     runs = _scored_runs(chosen, data, tell)
-    _write(out_dir, data, settings, chosen, trials, runs)
+    whose = "a synthetic table" if made_up else "the phantom study" if truth_path else "the table of the config"
+    _write(out_dir, data, settings, chosen, trials, runs, whose=whose, synthetic=made_up or truth_path is not None)
     tell((out_dir / "summary.md").read_text(encoding="utf-8"))
     return out_dir / "findings.json"
+
+
+def _check_labels(data: Data) -> None:
+    """Refuse, before the first training, a table without features, or draws of wrong labels that leave too few controls."""
+    own = data.settings
+    features(data.table, data.given("train", min(own.shares), own.seeds[0]), own)
+    for share in own.shares:
+        for draw in (TRIAL_DRAW, *own.seeds):
+            whose = "in the trials" if draw == TRIAL_DRAW else f"with seed {draw}"
+            check_controls(data.given("train", share, draw), own, told=f" at {100 * share:g} % wrong {whose}")
 
 
 def _choices(losses: dict[str, Loss], grids: dict, data: Data, tell: Callable) -> tuple[dict, pd.DataFrame]:
@@ -112,7 +136,17 @@ def unseen(table: RoiTable) -> tuple[str, ...]:
     return tuple(split for split in ("test", "external") if len(table.rows(split)))
 
 
-def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.DataFrame, runs: dict) -> None:
+def _write(
+    out_dir: Path,
+    data: Data,
+    settings: Lab,
+    chosen: dict,
+    trials: pd.DataFrame,
+    runs: dict,
+    *,
+    whose: str,
+    synthetic: bool,
+) -> None:
     own, methods = settings.tables, list(dict.fromkeys(method for method, _ in chosen))
     scored, counts = _scored(data, methods, runs), _counts(data.table)
     how = {"seed": settings.noise.seed, "level": own.level}
@@ -120,10 +154,7 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     place = ["method", "share", "split", "reading"]
     recalls = seeds.groupby(place, sort=False)[list(_RECALLS)].mean().reset_index()
     results = table_scores.results(scored, **how).merge(counts, on="split").merge(recalls, on=place)
-    first = own.methods[0]
-    pairs = [(m, first) for m in own.methods[1:]] + [(m, first + UNTUNED) for m in own.methods]
-    pairs += [(m + UNTUNED, first + UNTUNED) for m in own.methods[1:]]
-    differences = table_scores.differences(scored, pairs, **how)
+    differences = table_scores.differences(scored, own.methods, **how)
     curves = _curves(data, runs)
     found = {
         "results.tsv": results,
@@ -139,9 +170,10 @@ def _write(out_dir: Path, data: Data, settings: Lab, chosen: dict, trials: pd.Da
     table_page.draw_accuracies(results, methods, out_dir / "balanced_accuracy")
     if len(curves):
         table_page.draw_memorization(curves, methods, out_dir / "memorization")
-    provenance.write_text(out_dir / "summary.md", table_page.summary(results, differences, trials, data.table, own))
+    told = table_page.summary(results, differences, trials, data.table, own, noise=settings.noise, whose=whose)
+    provenance.write_text(out_dir / "summary.md", told)
     path = out_dir / "findings.json"
-    provenance.write_json(path, table_page.findings(results, differences, trials, data.table, own))
+    provenance.write_json(path, table_page.findings(results, differences, trials, data.table, synthetic=synthetic))
     provenance.record(path, step="lab tables", version=VERSION, inputs=data.table.digests, settings=settings)
 
 
@@ -150,14 +182,13 @@ def _scored(data: Data, methods: list[str], runs: dict) -> dict[tuple, tuple[np.
     own, scored = data.settings, {}
     for split in unseen(data.table):
         part = data.table.scans.iloc[data.table.rows(split)]
-        labels, subjects = part["label"].to_numpy(), part["subject_id"].to_numpy()
-        for share in own.shares:
-            for method in methods:
-                for reading, key in (("last", "last"), ("selected", "best")):
-                    said = [runs[method, share, seed][f"{key}_{split}"] for seed in own.seeds]
-                    scored[method, share, split, reading] = table_scores.draw_accuracies(
-                        labels, said, subjects, draws=own.draws, seed=data.noise.seed
-                    )
+        labels, subjects = part["label"].to_numpy(), part["person"].to_numpy()
+        places = list(product(methods, own.shares, (("last", "last"), ("selected", "best"))))
+        said = [runs[m, share, seed][f"{key}_{split}"] for m, share, (_, key) in places for seed in own.seeds]
+        points, drawn = table_scores.draw_accuracies(labels, said, subjects, draws=own.draws, seed=data.noise.seed)
+        for n, (method, share, (reading, _)) in enumerate(places):
+            own_runs = slice(n * len(own.seeds), (n + 1) * len(own.seeds))
+            scored[method, share, split, reading] = points[own_runs], drawn[own_runs]
     return scored
 
 
@@ -165,7 +196,7 @@ def _counts(table: RoiTable) -> pd.DataFrame:
     """Scans and subjects of each split that is scored on."""
     parts = {split: table.scans.iloc[table.rows(split)] for split in unseen(table)}
     return pd.DataFrame(
-        [(split, len(part), part["subject_id"].nunique()) for split, part in parts.items()],
+        [(split, len(part), part["person"].nunique()) for split, part in parts.items()],
         columns=["split", "n_scans", "n_subjects"],
     )
 

@@ -15,7 +15,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings.bootstrap import draw_scores, interval
 from elr_mri.findings.evaluate import UNSEEN, Group, groups_of
 from elr_mri.findings.metrics import METRICS, score
-from elr_mri.lab.seeds import over_seeds
+from elr_mri.lab.seeds import covers, over_seeds
 from elr_mri.lab.trials import Trial
 
 #: What is compared, of all the scores.
@@ -129,7 +129,7 @@ class Judged:
             "low": low,
             "high": high,
             "level": self.settings.level,
-            "covers": "subjects and seeds" if len(drawn) > 1 else "subjects",
+            "covers": covers(len(drawn)),
             "n_scans": len(self.group.labels),
             "n_subjects": len(np.unique(self.group.subjects)),
             "n_seeds": len(drawn),

@@ -181,7 +181,7 @@ class Tables(Section):
 
     `path` is one table (FreeSurfer's columns, one row per scan; or our `roi_volumes.tsv` or `measure` folder, with `scans` and, if there is one, `splits`);
     `train`, `val`, `test` and `external` are one table each (the authors' `*_volumes.tsv`). Without any, the synthetic
-    table `phantom` is drawn. `grids` replaces what is tried of a method.
+    table `phantom` is drawn. `grids` replaces what is tried of a method; by default what `lab.methods` sets of it is not tried otherwise.
     """
 
     path: str | None = None
@@ -208,7 +208,7 @@ class Tables(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fit: TableFit = TableFit()
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
-    draws: Annotated[int, Field(ge=100)] = 2000
+    draws: Annotated[int, Field(ge=100)] = 4999
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
     @model_validator(mode="after")
@@ -270,6 +270,9 @@ class Lab(Section):
             for name in getattr(self, room).methods:
                 if name not in known:
                     raise ValueError(f"{room}.methods must be among {', '.join(known)}; got {name!r}")
+        for name in self.tables.grids:
+            if name not in known | GRIDS:
+                raise ValueError(f"tables.grids must be of methods among {', '.join(known)}; got {name!r}")
         return self
 
     def method(self, name: str) -> Loss:
