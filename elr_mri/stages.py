@@ -21,7 +21,7 @@ VERSIONS = {
     "train": 6,
     "predict": 2,
     "explain": 3,
-    "lab": 2,
+    "lab": 3,
     "evaluate": 2,
     "report": 6,
 }

@@ -26,7 +26,7 @@ from elr_mri.lab.noise import Noisy
 from elr_mri.learning.slots import slot
 from elr_mri.scans.cells import write_tsv
 
-VERSION = 1
+VERSION = 2
 
 
 def images(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = print) -> Path:

@@ -136,7 +136,7 @@ HARMFUL = {
 
 @pytest.mark.parametrize("kind", HARMFUL)
 def test_a_pickle_neither_crashes_nor_fills_the_memory(kind: str, tmp_path: Path) -> None:
-    """In a process of its own, with room for 500 MB beside what the imports take."""
+    """In a process of its own, in less than 500 MB beside what the imports take."""
     (tmp_path / "harmful").write_bytes(HARMFUL[kind])
     told = """if True:
         import resource, sys
