@@ -11,6 +11,13 @@ import pandas as pd
 from elr_mri.config import Loss
 from elr_mri.learning.elr import MARGIN
 
+#: Examples with a right label, and with a wrong one.
+GROUPS = ("clean", "wrong")
+#: What an example may be predicted as: the true class, the given wrong one, another one.
+PREDICTED = ("true", "given", "other")
+#: The loss's gradient, and of ELR cross-entropy's part and the regularizer's.
+PARTS = ("gradient", "entropy", "regularizer")
+
 
 def memorization(said: np.ndarray, true: np.ndarray, given: np.ndarray) -> pd.DataFrame:
     """Shares of the training examples predicted as the true class, as the given wrong one, and as another one.
@@ -26,13 +33,18 @@ def memorization(said: np.ndarray, true: np.ndarray, given: np.ndarray) -> pd.Da
         epoch (from 1), group (clean or wrong), n, true, given, other; a clean example's given class is its true one and
         counts as that, so `given` is 0 there.
     """
-    guesses, rows = said.argmax(axis=-1), []
-    for name, group in (("clean", true == given), ("wrong", true != given)):
-        for epoch, guess in enumerate(guesses[:, group], 1):
-            right = float((guess == true[group]).mean()) if group.any() else np.nan
-            fooled = float(((guess == given[group]) & (given != true)[group]).mean()) if group.any() else np.nan
-            rows.append((epoch, name, int(group.sum()), right, fooled, 1 - right - fooled))
-    return pd.DataFrame(rows, columns=["epoch", "group", "n", "true", "given", "other"])
+    guesses = said.argmax(axis=-1)
+    kinds = np.where(guesses == true, 0, np.where(guesses == given, 1, 2))
+    groups = [[(kinds[:, own] == kind).sum(axis=1) for kind in range(3)] for own in (true == given, true != given)]
+    return shares_table(np.array(groups).transpose(2, 0, 1))
+
+
+def shares_table(counts: np.ndarray) -> pd.DataFrame:
+    """The table of `memorization`, of the numbers of examples (n_epochs, 2, 3) by group and by what they are predicted as."""
+    n = counts.sum(axis=2)
+    shares = counts / np.where(n > 0, n, np.nan)[..., None]
+    rows = [(e + 1, name, int(n[e, g]), *shares[e, g]) for g, name in enumerate(GROUPS) for e in range(len(counts))]
+    return pd.DataFrame(rows, columns=["epoch", "group", "n", *PREDICTED])
 
 
 def has_gradients(loss: Loss) -> bool:
@@ -65,18 +77,21 @@ def gradients(
     """
     if not has_gradients(loss):
         raise ValueError("a gradient that does not follow from what was said; see has_gradients")
-    targets, rows = np.zeros(said.shape[1:]), []
-    groups = {"clean": true == given, "wrong": true != given}
-    for epoch, p in enumerate(said.astype(np.float64), 1):
+    targets, sums = np.zeros(said.shape[1:]), []
+    groups = np.stack([true == given, true != given])
+    for p in said.astype(np.float64):
         targets = next_targets(targets, p, loss)
         entropy, regularizer = logit_gradients(p, given, targets, loss, class_weights=class_weights)
-        for name, group in groups.items():
-            parts = [
-                np.linalg.norm(g[group], axis=1).mean() if group.any() else np.nan
-                for g in (entropy + regularizer, entropy, regularizer)
-            ]
-            rows.append((epoch, name, *parts))
-    return pd.DataFrame(rows, columns=["epoch", "group", "gradient", "entropy", "regularizer"])
+        lengths = [np.linalg.norm(g, axis=1) for g in (entropy + regularizer, entropy, regularizer)]
+        sums.append(groups @ np.stack(lengths, axis=1))
+    return slopes_table(np.array(sums), groups.sum(axis=1))
+
+
+def slopes_table(sums: np.ndarray, n: np.ndarray) -> pd.DataFrame:
+    """The table of `gradients`, of the sums of the lengths (n_epochs, 2, 3) by group and part, and the examples of each group (2,)."""
+    means = sums / np.where(n > 0, n, np.nan)[:, None]
+    rows = [(e, name, *line) for e, both in enumerate(means, 1) for name, line in zip(GROUPS, both, strict=True)]
+    return pd.DataFrame(rows, columns=["epoch", "group", *PARTS])
 
 
 def next_targets(targets: np.ndarray, p: np.ndarray, loss: Loss) -> np.ndarray:

@@ -138,12 +138,12 @@ def fit(
             optimizer.zero_grad()
             cost.backward()
             optimizer.step()
-            objective.settle(rows, seen, network)
             said = objective.voice(logits, seen)
             if watch is None:
                 trajectory.add(epoch, rows, said)
-            else:
-                watch.add(epoch, rows, said, seen, objective, step)
+            else:  # before the examples' own parameters move
+                watch.add(epoch, rows, objective.voices(logits, seen), objective, step)
+            objective.settle(rows, seen, network)
             sums += torch.stack([cost.detach() * len(rows), (said.argmax(dim=1) == labels[rows]).sum()]).double()
         line = {
             "epoch": epoch + 1,

@@ -16,16 +16,17 @@ from elr_mri.lab.figures import gradient_figure, legend, memorization_figure, ti
 from elr_mri.lab.image_recipes import Recipe
 from elr_mri.lab.image_runs import Run
 from elr_mri.lab.image_sets import ImageSet
+from elr_mri.lab.linear import TITLES as LINEAR_TITLES
 from elr_mri.lab.noise import Noisy
 
 #: How the methods are called in figures; another name is shown as it is.
-TITLES = {"ce": "Cross-entropy", "elr": "ELR", "elr-plus": "ELR+", "sop": "SOP", "gce": "Generalised cross-entropy"}
+TITLES = {**LINEAR_TITLES, "elr-plus": "ELR+", "sop": "SOP", "gce": "Generalised cross-entropy"}
 
 
 def results(runs: Sequence[Run], data: ImageSet, noisy: dict[int, dict[str, Noisy]]) -> pd.DataFrame:
     """A line for each run, by the true labels of the test images; accuracies and shares from 0 to 1.
 
-    `test_accuracy` is the last epoch's. `selected_accuracy` is that of the epoch that the given labels of validation images favour; `highest_accuracy` is chosen by the
+    `test_accuracy` and what is called `end` are of the epoch that counts: the last one, and of a method that stops early the selected one. `selected_accuracy` is that of the epoch that the given labels of validation images favour; `highest_accuracy` is chosen by the
     test labels themselves, and is there because papers report it. `audit_*`: how well the ranking finds the wrong labels.
     """
     rows = []
@@ -41,16 +42,17 @@ def results(runs: Sequence[Run], data: ImageSet, noisy: dict[int, dict[str, Nois
                 "seed": run.seed,
                 "epochs": len(tested),
                 "wrong_share": wrong.mean(),
-                "test_accuracy": tested.iloc[-1],
+                "counted_epoch": run.counted,
+                "test_accuracy": tested[run.counted - 1],
                 "selected_epoch": run.selected if "val" in data.labels else np.nan,
                 "selected_accuracy": tested[run.selected - 1] if "val" in data.labels else np.nan,
                 "highest_epoch": int(tested.argmax()) + 1,
                 "highest_accuracy": tested.max(),
-                "clean_true_end": by_group["clean"]["true"].iloc[-1],
+                "clean_true_end": by_group["clean"]["true"][run.counted - 1],
                 "wrong_true_peak": by_group["wrong"]["true"].max(),
                 "wrong_true_peak_epoch": peak + 1 if wrong.any() else np.nan,
-                "wrong_true_end": by_group["wrong"]["true"].iloc[-1],
-                "wrong_memorized_end": by_group["wrong"]["given"].iloc[-1],
+                "wrong_true_end": by_group["wrong"]["true"][run.counted - 1],
+                "wrong_memorized_end": by_group["wrong"]["given"][run.counted - 1],
                 "audit_average_precision": ranked["average_precision"],
                 "audit_precision_at_10_percent": ranked["precision_at_10_percent"] if wrong.any() else np.nan,
             }
@@ -96,7 +98,9 @@ def findings(
         methods[method]["test_accuracy_spread"] = _plain(spreads.loc[method, "test_accuracy"])
         p = line["test_accuracy"]
         methods[method]["test_accuracy_standard_error"] = _plain(np.sqrt(p * (1 - p) / len(data.labels["test"])))
-        slopes = [run.slopes[run.slopes["epoch"] == run.slopes["epoch"].max()] for run in runs if run.method == method]
+        own = [run for run in runs if run.method == method]
+        methods[method]["counted"] = "selected epoch" if own[0].stops_early else "last epoch"
+        slopes = [run.slopes[run.slopes["epoch"] == run.counted] for run in own]
         by_group = pd.concat(slopes).groupby("group")["gradient"].mean()
         methods[method]["gradient_end"] = {group: _plain(value) for group, value in by_group.items()}
     return {
@@ -132,7 +136,7 @@ def told_in_words(facts: dict[str, Any]) -> list[str]:
         f"{facts['wrong_share']['train']:.1%} are wrong"
     ]
     for method, told in facts["methods"].items():
-        line = f"{TITLES.get(method, method)}: {told['test_accuracy']:.1%} of {facts['n']['test']} test images right after the last epoch"
+        line = f"{TITLES.get(method, method)}: {told['test_accuracy']:.1%} of {facts['n']['test']} test images right after the {told['counted']}"
         if told["wrong_true_end"] is not None:
             line += (
                 f"; of the wrongly labelled training images {told['wrong_true_peak']:.0%} were predicted as their true class at best, {told['wrong_true_end']:.0%} at the end, "

@@ -61,11 +61,15 @@ def recipe_of(data: ImageSet, settings: Images) -> Recipe:
     if name == "auto":
         name = data.kind if data.kind in RECIPES else "cifar100" if len(data.classes) >= MANY_CLASSES else "cifar10"
     found = RECIPES[name]
+    own = {key: getattr(settings.fit, key) for key in settings.fit.model_fields_set}
+    if "epochs" in own and "milestones" not in own:  # or the step size of a shorter training would never fall
+        times = own["epochs"] / found.fit.epochs
+        own["milestones"] = tuple(max(1, round(milestone * times)) for milestone in found.fit.milestones)
     return Recipe(
         found.network if settings.network == "auto" else settings.network,
         found.augment if settings.augment == "auto" else settings.augment,
         found.standardise,
-        found.fit.model_copy(update={key: getattr(settings.fit, key) for key in settings.fit.model_fields_set}),
+        found.fit.model_copy(update=own),
         found.losses,
     )
 

@@ -21,7 +21,7 @@ from elr_mri.lab.noise import Noisy, wrong_labels
 from elr_mri.lab.watch import Watch
 
 #: Raise when a run's numbers change for the same input.
-VERSION = 1
+VERSION = 2
 #: Splits whose labels may be wrong.
 NOISY = ("train", "val")
 #: Lines of progress of one training.
@@ -43,6 +43,8 @@ class Run:
         The class that its target finds likeliest.
     selected : int
         The epoch (from 1) of the lowest cross-entropy with the validation images' given labels; the last one without any.
+    stops_early : bool
+        The loss has patience: the selected epoch is the result.
     """
 
     method: str
@@ -53,6 +55,12 @@ class Run:
     disagreement: np.ndarray
     suggested: np.ndarray
     selected: int
+    stops_early: bool
+
+    @property
+    def counted(self) -> int:
+        """The epoch (from 1) that is the result."""
+        return self.selected if self.stops_early else len(self.history)
 
 
 def given_labels(data: ImageSet, split: str, settings: Images, seed: int) -> Noisy:
@@ -114,6 +122,7 @@ def train(
         (1 - trained.targets[np.arange(len(given)), given] / total).clip(0, 1),
         trained.targets.argmax(axis=1),
         trained.best + 1,
+        loss.patience is not None,
     )
 
 

@@ -1,7 +1,8 @@
 """Do wrong labels mislead networks on images, and does early-learning regularization help? `elr-mri lab images`.
 
 Every method trains a network of one make on the same images and the same partly wrong labels; what it says of the training images is summed by
-epoch (`watch.py`), and the unseen test images are judged by their true labels. The result is the last epoch's, where memorization shows; the epoch that noisy validation
+epoch (`watch.py`), and the unseen test images are judged by their true labels. The result is the last epoch's, where memorization shows (of a method that stops early the
+selected one's); the epoch that noisy validation
 labels would select and the best one in hindsight stand beside it. Without data: scikit-learn's digits, in a minute or two.
 """
 
@@ -18,6 +19,7 @@ import torch
 
 from elr_mri import provenance
 from elr_mri.config import Lab, Loss
+from elr_mri.errors import BadInput
 from elr_mri.lab import image_page
 from elr_mri.lab.image_recipes import Recipe, loss_of, recipe_of
 from elr_mri.lab.image_runs import NOISY, Run, given_labels, train
@@ -26,7 +28,7 @@ from elr_mri.lab.noise import Noisy
 from elr_mri.learning.slots import slot
 from elr_mri.scans.cells import write_tsv
 
-VERSION = 1
+VERSION = 2
 
 
 def images(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = print) -> Path:
@@ -41,6 +43,7 @@ def images(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = 
     data = read_images(own, out_dir / "packed")
     recipe = recipe_of(data, own)
     losses = {method: loss_of(method, settings, recipe) for method in own.methods}
+    _can_stop(losses, data)
     if recipe.network == "small":
         torch.set_num_threads(1)  # several threads add up in another order, and such small arrays gain nothing
     counts = ", ".join(f"{split} {len(labels)}" for split, labels in sorted(data.labels.items()))
@@ -56,6 +59,17 @@ def images(settings: Lab, out_dir: Path | str, *, tell: Callable[[str], None] = 
     for line in image_page.told_in_words(provenance.read_json(out_dir / "findings.json")):
         tell(line)
     return out_dir / "findings.json"
+
+
+def _can_stop(losses: dict[str, Loss], data: ImageSet) -> None:
+    """Refuse to stop early without validation images."""
+    if "val" not in data.labels and (stops := [name for name, loss in losses.items() if loss.patience is not None]):
+        raise BadInput(
+            expected="validation images for a method with patience",
+            got=f"none for {stops[0]}",
+            where="lab.images.validation",
+            fix="Hold some out (validation: 0.1), or leave the method out.",
+        )
 
 
 def _write(

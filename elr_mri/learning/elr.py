@@ -113,14 +113,21 @@ def regularized_loss(
     shares : (n_classes,) float or None
         How common the classes are to be among the targets; None leaves them as they are.
     """
-    reduction = "mean" if class_weights is None else "none"  # torch's weighted mean divides by the batch's weights
-    entropy = functional.cross_entropy(
-        logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing, reduction=reduction
-    ).mean()
+    entropy = mean_entropy(logits, labels, class_weights=class_weights, label_smoothing=label_smoothing)
     probabilities = functional.softmax(logits.float(), dim=1)
     if shares is None:
         return entropy + weight * targets.penalty(rows, probabilities)
     return entropy + weight * penalty(targets.aligned(rows, shares), probabilities)
+
+
+def mean_entropy(
+    logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """The part of `regularized_loss` that is cross-entropy."""
+    reduction = "mean" if class_weights is None else "none"  # torch's weighted mean divides by the batch's weights
+    return functional.cross_entropy(
+        logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing, reduction=reduction
+    ).mean()
 
 
 def _clamped(probabilities: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from torch.nn import functional
 from elr_mri.config import Elr, Loss
 from elr_mri.errors import BadInput
 from elr_mri.learning.averaging import ramp, weight_average
-from elr_mri.learning.elr import EarlyLearningTargets, penalty, regularized_loss
+from elr_mri.learning.elr import EarlyLearningTargets, mean_entropy, penalty, regularized_loss
 from elr_mri.learning.gce import generalised_cross_entropy
 from elr_mri.learning.sop import Overparameterization
 from elr_mri.learning.twins import Mixture, draw_mixture, each
@@ -108,8 +108,11 @@ class Objective(nn.Module):
         logits, seen : (batch, n_networks, n_classes) float
             What the step was taken from, and what `unmixed` gave.
         """
-        said = seen if self.elr and averages_speak(self.elr) else logits.detach()
-        return said.float().mean(dim=1)
+        return self.voices(logits, seen).mean(dim=1)
+
+    def voices(self, logits: Tensor, seen: Tensor) -> Tensor:
+        """(batch, n_networks, n_classes) float32: what each network said, of which `voice` is the mean."""
+        return (seen if self.elr and averages_speak(self.elr) else logits.detach()).float()
 
     def observe(self, rows: Tensor, seen: Tensor) -> None:
         """Update the targets before the loss is taken, from logits (batch, n_networks, n_classes) of unmixed scans; of two networks each takes
@@ -140,6 +143,14 @@ class Objective(nn.Module):
             else self._mixed(said, rows, targets, weight, mixture)
             for said, targets, mixture in zip(logits.unbind(1), self.targets, mixtures)
         ]
+        return sum(losses[1:], losses[0])
+
+    def entropy(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Of the mean loss of an unmixed batch the part that is cross-entropy: all of it without a regularizer."""
+        if not self.elr:
+            return self(logits, rows, 0)
+        how = {"class_weights": self.class_weights, "label_smoothing": self.smoothing}
+        losses = [mean_entropy(said, self.labels[rows], **how) for said in logits.unbind(1)]
         return sum(losses[1:], losses[0])
 
     def estimates(self) -> Tensor:

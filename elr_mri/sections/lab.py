@@ -96,9 +96,10 @@ class Linear(Section):
 
 
 class ImageNoise(Noise):
-    """As `Noise`, with the literature's for images: symmetric, the true class among those drawn from."""
+    """As `Noise`, with the literature's for images: symmetric, the true class among those drawn from; images have no subjects."""
 
     kind: Literal["symmetric", "others", "asymmetric", "adjacent"] = "symmetric"
+    per: Literal["scan"] = "scan"
 
 
 class Images(Section):
@@ -107,21 +108,21 @@ class Images(Section):
     `path` is CIFAR-10's or CIFAR-100's archive (python or binary version), the folder that it unpacks to, or a folder of images by class, which are resized to `size`
     pixels a side. `test_share` and `split_seed` divide what comes without a test set; `validation` is the share of the training images held out.
     `recipe` is the training and the ELR weights published for a set (auto: the set's own; class folders: CIFAR-10's, from 100 classes on CIFAR-100's); the keys
-    that `fit` names go before it.
+    that `fit` names go before it, and other `epochs` move its milestones with them.
     """
 
     path: str | None = None
     size: Annotated[int, Field(ge=8)] = 32
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    split_seed: int = 0
+    split_seed: Seed = 0
     recipe: Literal["auto", "digits", "cifar10", "cifar100"] = "auto"
     network: Literal["auto", "small", "resnet18", "resnet34"] = "auto"
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
     noise: ImageNoise = ImageNoise()
     fit: Fit = Fit()
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ce", "elr", "elr-plus")
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    methods: Methods = ("ce", "elr", "elr-plus")
+    seeds: Seeds = (0,)
 
 
 class RoiPhantom(Section):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,16 @@ def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(where: str, 
         b"cbuiltins\neval\n(S'1'\ntR.",
         b"cnumpy\nload\n(S'x'\ntR.",
         b"cnumpy.core.multiarray\nscalar\n.",
+        b"}S'a'\ncnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRS'xy'\ntRs.",  # fewer bytes than the number has
+        b"cnumpy\ndtype\n(S'u1'\ntR}bcbuiltins\neval\n.",
+        b"}c_codecs\nencode\n)R.",
+        b"}a.",
+        b"}(I1\nu.",
+        b"}(I1\nI2\nI3\nu.",
+        b"}cnumpy\nndarray\nNs.",
+        b"}\x8f.",  # a set
+        b"u.",
+        b"R.",
         b"cnumpy\ndtype\n(S'O'\ntR.",  # objects: bytes would be taken for addresses
         b"cnumpy\ndtype\n(S'V8'\ntR.",
         b"}S'data'\ncnumpy\nndarray\n)\x81(K\x01(K\x7ftcnumpy\ndtype\n(S'u1'\ntRI00\nS'xy'\ntbs.",  # more values than bytes
@@ -86,17 +98,63 @@ def test_other_names_types_and_damaged_pickles_are_refused(content: bytes) -> No
         plain_pickle.load(content, where="a file")
 
 
-def test_arrays_of_every_order_and_type_come_back() -> None:
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_python_and_numpy_pickle_comes_back(protocol: int) -> None:
+    """As somebody saves a set of their own: arrays of every order and type, and labels that are numpy's numbers."""
     arrays = {
         "a": np.asfortranarray(np.arange(6, dtype="<f4").reshape(2, 3)),
         "b": np.arange(4, dtype=">i2"),
         "c": np.zeros((1, 3), np.uint8),
+        "d": np.arange(240, 256, dtype=np.uint8).reshape(4, 4)[:, ::2],
     }
-    for protocol in range(2, 5):
-        found = plain_pickle.load(pickle.dumps(arrays, protocol=protocol), where="here")
-        for name, values in arrays.items():
-            np.testing.assert_array_equal(found[name], values)
-            assert found[name].dtype == values.dtype
+    plain = {"names": ["ä", "b"], "raw": b"\xff\x00\n'", "n": (1, -(2**40), 2.5, None, True), "map": {1: {"x": []}}}
+    labels = [np.int64(3), np.int64(250), np.uint8(7), np.float32(0.5)]
+    found = plain_pickle.load(pickle.dumps({**arrays, **plain, "labels": labels}, protocol=protocol), where="here")
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found.pop(name), values)
+    assert [(type(k), k) for k in found.pop("labels")] == [(type(k), k) for k in labels]
+    assert found == plain
+    old = pickle.dumps({"labels": labels, **arrays}, protocol=protocol).replace(b"numpy._core", b"numpy.core")
+    if protocol < 4:  # later ones say how long a name is
+        np.testing.assert_array_equal(plain_pickle.load(old, where="here")["d"], arrays["d"])
+
+
+def test_the_oldest_protocol_of_python_2_has_bytes_of_any_value() -> None:
+    content = b"(dp0\nS'data'\np1\nS'\\x00\\xff\\n\\''\np2\nsS'labels'\np3\n(lp4\nI3\naI6\nas."
+    assert plain_pickle.load(content, where="here") == {"data": b"\x00\xff\n'", "labels": [3, 6]}
+
+
+HARMFUL = {
+    "a nested key": b"}" + b")" + b"\x85" * 500_000 + b"Ns.",
+    "a nested name of a type": b"cnumpy\ndtype\n" + b")" + b"\x85" * 500_000 + b"\x85R.",
+    "a place far off in the memo": b"}r" + (200_000_000).to_bytes(4, "little") + b".",
+    "more bytes than there are": b"}S'a'\n\x96" + (1 << 33).to_bytes(8, "little") + b"s.",
+    "one text as bytes over and over": b"}(X\x00\x00\x10\x00" + b"x" * (1 << 20) + b"q\x01X\x06\x00\x00\x00latin1q\x02"
+    + b"U\x01ac_codecs\nencode\nh\x01h\x02\x86R" * 5000 + b"u.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HARMFUL)
+def test_a_pickle_neither_crashes_nor_fills_the_memory(kind: str, tmp_path: Path) -> None:
+    """In a process of its own, in less than 500 MB beside what the imports take."""
+    (tmp_path / "harmful").write_bytes(HARMFUL[kind])
+    told = """if True:
+        import resource, sys
+        from pathlib import Path
+        from elr_mri.errors import BadInput
+        from elr_mri.lab import plain_pickle
+        content = Path(sys.argv[1]).read_bytes()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            print("read", plain_pickle.load(content, where="here").keys())
+        except BadInput as problem:
+            print("refused", problem)
+        print("MB", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    """
+    done = subprocess.run([sys.executable, "-c", told, str(tmp_path / "harmful")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert kind == "a place far off in the memo" or done.stdout.startswith("refused here: expected a pickled mapping")
+    assert int(done.stdout.split()[-1]) < 500, done.stdout
 
 
 @pytest.mark.parametrize(

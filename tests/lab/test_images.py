@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,10 +133,14 @@ def test_an_archive_is_trained_on_by_its_recipe(tmp_path: Path) -> None:
     assert told["training"]["batch_size"] == 128 and told["losses"]["elr-plus"]["elr"]["ema_ramp_steps"] == 40_000
     audit = table(tmp_path / "out", "audit")
     assert {"automobile", "frog"} <= set(audit["true"]) and len(audit) == 90
-    done = CliRunner().invoke(
-        app, ["lab", "images", "--output", str(tmp_path), "--config", config.replace(".tar.gz", "")]
+    absent = config.replace(".tar.gz", "")
+    done = subprocess.run(
+        [sys.executable, "-m", "elr_mri", "lab", "images", "--output", str(tmp_path), "--config", absent],
+        capture_output=True,
+        text=True,
     )
-    assert done.exit_code == 2 or "lab.images.path" in str(done.exception)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "lab.images.path: " in line and line.endswith("digits are used.")
 
 
 @pytest.mark.slow
@@ -211,7 +217,8 @@ def test_recipes_are_the_published_ones_and_the_config_goes_before_them() -> Non
         assert (recipe.fit.batch_size, recipe.fit.schedule, recipe.fit.gamma) == (128, "steps", 0.1)
     data = read_images(Images(), Path())
     found = recipe_of(data, Images(recipe="cifar10", network="resnet18", fit=Fit(epochs=7)))
-    assert found.network == "resnet18" and found.fit == ten.fit.model_copy(update={"epochs": 7})
+    assert found.network == "resnet18"
+    assert found.fit == ten.fit.model_copy(update={"epochs": 7, "milestones": (2, 5)})
     assert loss_of("elr", Lab(), hundred).elr == Elr(weight=7.0, beta=0.9)
     plus = loss_of("elr-plus", Lab(), hundred).elr
     assert plus.targets == "both" and plus.mixup == 1 and plus.ema_ramp_steps == plus.ramp_steps == 40_000
@@ -220,6 +227,38 @@ def test_recipes_are_the_published_ones_and_the_config_goes_before_them() -> Non
     assert loss_of("sop", Lab(), ten) == METHODS["sop"]
 
 
-def test_noise_that_images_cannot_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="noise.per"):
-        images(Lab(images=Images(noise=ImageNoise(per="subject"))), tmp_path, tell=lambda line: None)
+@pytest.mark.parametrize(("epochs", "milestones"), [(30, (10, 20)), (240, (80, 160)), (1, (1, 1))])
+def test_a_shorter_training_s_step_size_falls_too(epochs: int, milestones: tuple[int, ...]) -> None:
+    data = read_images(Images(), Path())
+    found = recipe_of(data, Images(recipe="cifar10", fit=Fit(epochs=epochs))).fit
+    assert (found.epochs, found.milestones) == (epochs, milestones)
+    own = Fit(epochs=epochs, milestones=(40, 80))
+    assert recipe_of(data, Images(recipe="cifar10", fit=own)).fit.milestones == (40, 80)
+
+
+def test_who_stops_early_is_judged_at_the_epoch_that_validation_chose(tmp_path: Path) -> None:
+    """The wrong labels of half the images are learnt by heart soon, and validation tells it."""
+    own = Images(noise=ImageNoise(share=0.6), methods=("early-stopping", "ce"), fit=Fit(epochs=12, learning_rate=0.01))
+    images(Lab(images=own, methods={"early-stopping": Loss(patience=2)}), tmp_path, tell=lambda line: None)
+    results, history = table(tmp_path, "results").set_index("method"), table(tmp_path, "history")
+    stopped, whole = (results.loc[name] for name in own.methods)
+    accuracy = {name: rows["test_accuracy"].to_numpy() for name, rows in history.groupby("method")}
+    assert stopped.epochs == stopped.counted_epoch + 2 < 12 and stopped.counted_epoch == stopped.selected_epoch
+    assert (
+        stopped.test_accuracy
+        == stopped.selected_accuracy
+        == accuracy["early-stopping"][int(stopped.selected_epoch) - 1]
+    )
+    assert stopped.test_accuracy != accuracy["early-stopping"][-1]
+    curves = table(tmp_path, "curves").query("method == 'early-stopping' and group == 'wrong'").set_index("epoch")
+    assert stopped.wrong_memorized_end == curves.loc[stopped.selected_epoch, "given"]
+    assert whole.counted_epoch == 12 and whole.test_accuracy == accuracy["ce"][-1]
+    facts = read_json(tmp_path / "findings.json")["methods"]
+    assert [facts[name]["counted"] for name in own.methods] == ["selected epoch", "last epoch"]
+
+
+def test_nothing_stops_early_without_validation_images(tmp_path: Path) -> None:
+    own = Lab(images=Images(validation=0, methods=("own",)), methods={"own": Loss(patience=2)})
+    with pytest.raises(BadInput, match=r"lab.images.validation: expected validation images .* none for own"):
+        images(own, tmp_path, tell=lambda line: None)
+    assert not (tmp_path / "runs").exists()

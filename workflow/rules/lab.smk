@@ -67,7 +67,18 @@ rule lab_linear:
         STEP + "lab linear --config {params.config:q} --output \"$(dirname {output:q})\"" + LOGGED
 
 
+def lab_images_found(wildcards):
+    """What the images are read from: an archive, or a folder and the folders in it, whose times tell of images that were added or taken away."""
+    path = (LAB_SETTINGS.get("images") or {}).get("path")
+    if not path:
+        return []
+    root = Path(path).expanduser()
+    return [root, *sorted(found for depth in ("*", "*/*") for found in root.glob(depth) if found.is_dir())]
+
+
 rule lab_images:
+    input:
+        lab_images_found,
     output:
         LAB / "images" / "findings.json",
     params:
