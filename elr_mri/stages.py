@@ -27,4 +27,12 @@ VERSIONS = {
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.
-MEMORY_MB = {"register": 3000, "atlases": 3000, "measure": 2000, "train": 4000, "predict": 4000, "explain": 4000}
+MEMORY_MB = {
+    "register": 3000,
+    "atlases": 3000,
+    "measure": 2000,
+    "train": 4000,
+    "predict": 4000,
+    "explain": 4000,
+    "lab_images": 4000,
+}

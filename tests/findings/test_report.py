@@ -470,7 +470,7 @@ def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
         with style.drawing():
             style.save(style.figure(1, 1), tmp_path / "figures" / name)
     (tmp_path / "findings.json").write_text(json.dumps(facts))
-    told = {"model": "wide-elr", "n_scans": 99, "n_disagreeing": 17, "found": {"n": 99, "wrong": 11, "precision_at_10_percent": 0.8, "average_precision": 0.7}}  # fmt: skip
+    told = {"model": "wide-elr", "n_scans": 99, "n_disagreeing": 17, "volumes": {"noise": 0.1}, "found": {"n": 99, "wrong": 11, "precision_at_10_percent": 0.8, "average_precision": 0.7}}  # fmt: skip
     (tmp_path / "audit.json").write_text(json.dumps(told))
     html = page(lab_dir=tmp_path, audit_dir=tmp_path)
     text = " ".join(Page(html).text.split())
@@ -488,4 +488,4 @@ def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
     assert "the same network" not in text and "9 to 14" in text and "λ 3, β 0.7, targets from its own outputs" in text
     assert "seed 0 alone" in text and "Not drawn for ELR+" in text and "single seeds" in text
     assert "NACC (external)" in text and "a difference that cannot be told from none" in text
-    assert "would give 17 another diagnosis" in text and "of the first tenth of the list 80 % are" in text
+    assert "17 would be given another one" in text and "of the first tenth of the list 80 % are" in text

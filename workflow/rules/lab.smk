@@ -86,7 +86,7 @@ rule lab_images:
         version=VERSIONS["lab"],
     resources:
         gpu=GPU if (LAB_SETTINGS.get("images") or {}).get("path") else 0,
-        mem_mb=MEMORY_MB["train"],
+        mem_mb=MEMORY_MB["lab_images"],
     conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "images.log",
     shell:
