@@ -102,6 +102,8 @@ def described(loss: dict[str, Any], class_weights: str) -> str:
                 said.append(TARGETS[value])
             elif key in ("ema", "ema_ramp_steps") and not averages:
                 continue
+            elif key == "align":
+                said += ["targets aligned with the classes' shares"] if value else []
             elif key in ("weight", "beta", "q") or value:
                 said.append(f"{SETTINGS.get(key, key)} {value:g}")
     said = said or [NAMES["ce"]]

@@ -108,7 +108,7 @@ def time_axis(axes: Axes, *, iterations: bool) -> None:
 
 def grid(methods: Sequence[str], *, n_rows: int) -> tuple[Figure, np.ndarray]:
     """A figure and its panels (n_rows, n_methods), which share their axes' ranges by column and by row."""
-    drawn = style.figure(1.2 + 2.5 * len(methods), 0.6 + 2.1 * n_rows)
+    drawn = style.figure(max(6.2, 1.2 + 2.5 * len(methods)), 0.6 + 2.1 * n_rows)
     return drawn, drawn.subplots(n_rows, len(methods), sharex="col", sharey="row", squeeze=False)
 
 
