@@ -21,16 +21,16 @@ from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.table import EXCLUSIONS, NOTES
 
 SECTIONS = (
-    "results",
-    "meaning",
-    "published",
     "demographics",
     "accounting",
     "examples",
     "registration",
     "volumes",
-    "learning",
+    "results",
     "roc",
+    "learning",
+    "published",
+    "meaning",
     "saliency",
     "reproduce",
 )
