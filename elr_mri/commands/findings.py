@@ -69,6 +69,10 @@ def report(
     reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
     lab: Annotated[Path | None, typer.Option(help="The folder that `lab mri` wrote.")] = None,
     audited: Annotated[Path | None, typer.Option(help="The folder that `lab audit` wrote.")] = None,
+    experiment: Annotated[
+        list[Path] | None,
+        typer.Option(help="The folder `linear`, `images` or `tables` that `lab` wrote; may be repeated."),
+    ] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -94,4 +98,5 @@ def report(
         review_path=reviewed,
         lab_dir=lab,
         audit_dir=audited,
+        experiment_dirs=experiment or [],
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
+from elr_mri.findings import ablations, accounting, consort, elsewhere, figures, mislead, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -53,6 +53,7 @@ def report(
     review_path: Path | None = None,
     lab_dir: Path | None = None,
     audit_dir: Path | None = None,
+    experiment_dirs: Sequence[Path] = (),
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -80,6 +81,8 @@ def report(
         The page of `review`, which this page links to.
     lab_dir, audit_dir : paths
         The folders of `lab mri` and `lab audit`.
+    experiment_dirs : sequence of path
+        The folders of `lab linear`, `lab images` and `lab tables`, of these names.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -89,7 +92,9 @@ def report(
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
-    pictures = figures.Pictures(Path(figures_dir), {} if misled is None else misled["stems"])
+    others = elsewhere.read(experiment_dirs, page_path.parent)
+    stems = {f"lab_{one['name']}": one["stem"] for one in others if one["stem"]}
+    pictures = figures.Pictures(Path(figures_dir), stems | ({} if misled is None else misled["stems"]))
     with style.drawing():
         figures.draw_scores(
             pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
@@ -138,6 +143,7 @@ def report(
             results["level"].iloc[0], sum(len(group["methods"]) - 1 for group in varied_groups)
         ),
         "misled": misled,
+        "others": others,
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),

@@ -472,8 +472,14 @@ def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
     (tmp_path / "findings.json").write_text(json.dumps(facts))
     told = {"model": "wide-elr", "n_scans": 99, "n_disagreeing": 17, "volumes": {"noise": 0.1}, "found": {"n": 99, "wrong": 11, "precision_at_10_percent": 0.8, "average_precision": 0.7}}  # fmt: skip
     (tmp_path / "audit.json").write_text(json.dumps(told))
+    linear = {"start": {}, "peak": {"iteration": 15, "wrong_predicted_true": 0.85}, "end": {"iteration": 1500, "wrong_predicted_true": 0.01, "new_accuracy": 0.6}}  # fmt: skip
+    (tmp_path / "linear").mkdir()
+    (tmp_path / "linear" / "findings.json").write_text(json.dumps({"examples": 400, "wrong": 160, "methods": {"ce": linear}}))  # fmt: skip
+    alone = Page(page(experiment_dirs=[tmp_path / "linear"]))
+    assert "labels" in alone.sections and "A linear model" in alone.text and "1.0 % at the end (1,500)" in alone.text
     html = page(lab_dir=tmp_path, audit_dir=tmp_path)
     text = " ".join(Page(html).text.split())
+    assert "A linear model" not in text
     assert "labels" in Page(html).sections and 'href="#labels"' in html
     assert (
         "With cross-entropy, the model at the end gives 97.0 % of the wrongly labelled training scans their wrong label back"

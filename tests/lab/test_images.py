@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from elr_mri.cli import app
 from elr_mri.config import METHODS, Elr, Fit, ImageNoise, Images, Lab, Loss
 from elr_mri.errors import BadInput
+from elr_mri.findings import elsewhere
 from elr_mri.lab.audit import found
 from elr_mri.lab.image_networks import PADDING, augmentation, build, crop_flip, moments, scaler
 from elr_mri.lab.image_recipes import RECIPES, loss_of, recipe_of
@@ -42,6 +43,21 @@ def out(tmp_path_factory) -> Path:
     assert done.exit_code == 0, done.output
     assert "ELR+" in done.output and "drawn anew" in done.output
     return folder
+
+
+def test_the_report_tells_what_the_findings_say(out: Path, tmp_path: Path) -> None:
+    found = read_json(out / "findings.json")["methods"]["elr"]
+    (tmp_path / "images").symlink_to(out)
+    (told,) = elsewhere.read([tmp_path / "images"], tmp_path)
+    assert (
+        told["lines"][0].startswith("digits: 1,212 training images")
+        and "3 epochs, 1 training of each" in told["lines"][0]
+    )
+    assert told["lines"][2] == (
+        f"ELR: {100 * found['test_accuracy']:.1f} % of the test images are right (last epoch); "
+        f"{100 * found['wrong_memorized_end']:.1f} % of the wrong labels are given back."
+    )
+    assert told["stem"] == tmp_path / "images" / "memorization"
 
 
 def test_the_tables_agree_with_each_other(out: Path) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from elr_mri.cli import app
 from elr_mri.config import METHODS, Elr, Linear, Loss
 from elr_mri.errors import BadInput
+from elr_mri.findings import elsewhere
 from elr_mri.lab.curves import gradients, memorization
 from elr_mri.lab.descent import autograd_difference, descend, expected_cosine, sample
 from elr_mri.lab.linear import binned, follow, linear
@@ -120,6 +121,12 @@ def test_the_command_writes_tables_figures_and_findings(tmp_path: Path) -> None:
     assert found["ce"]["peak"]["wrong_predicted_true"] == pytest.approx(wrong["true"].max(), abs=1e-4)
     assert found["ce"]["end"]["wrong_memorized"] == pytest.approx(wrong["given"].iloc[-1], abs=1e-4)
     assert found["elr"]["end"]["wrong_predicted_true"] > found["ce"]["end"]["wrong_predicted_true"] + 0.5
+    (told,) = elsewhere.read([runs[0].rename(tmp_path / "linear")], tmp_path)
+    end = f"{100 * found['ce']['end']['wrong_predicted_true']:.1f} % at the end (400)"
+    assert told["lines"][0].startswith("Cross-entropy: of 40 wrong labels among 100") and end in told["lines"][0]
+    assert told["link"] == "linear/findings.json" and told["stem"].with_name("shares.svg").is_file()
+    with pytest.raises(BadInput, match="expected a folder of `lab`: linear, images, tables, got b"):
+        elsewhere.read([runs[1]], tmp_path)
 
 
 def test_a_method_without_a_closed_form_is_refused(tmp_path: Path) -> None:

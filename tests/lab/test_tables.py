@@ -12,6 +12,7 @@ import torch
 
 from elr_mri.config import METHODS, Candidate, Elr, Lab, Loss, Noise, RoiPhantom, TableFit, Tables, parse
 from elr_mri.errors import BadInput
+from elr_mri.findings import elsewhere
 from elr_mri.findings.metrics import weighted_balanced_accuracy
 from elr_mri.imaging.labels import ROI, ROI_TABLE, VOLUMES
 from elr_mri.lab.features import features
@@ -328,6 +329,10 @@ def test_the_same_config_gives_the_same_tables_and_finished_runs_are_not_made_ag
     assert set(wrong["split"]) == {"train", "val"} and (wrong["true"] != wrong["given"]).all()
     found = json.loads((tmp_path / "a" / "findings.json").read_text())
     assert len(found["chosen"]) == 3 and len(found["results"]) == len(results)
+    (tmp_path / "tables").symlink_to(tmp_path / "a")
+    (told,) = elsewhere.read([tmp_path / "tables"], tmp_path)
+    first = results[(results["reading"] == "last") & (results["split"] == "test")].iloc[0]
+    assert f"cross-entropy (untuned) {100 * first['balanced_accuracy']:.1f}" in told["lines"][0], told["lines"]
     lost = sorted((tmp_path / "a" / "runs").glob("elr-40-seed1-*.npz"))[0]
     lost.write_bytes(lost.read_bytes()[:100])  # damaged: that one alone is made again
     made = []

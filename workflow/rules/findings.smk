@@ -29,6 +29,12 @@ def lab_made(wildcards):
     return [] if MRI["reported"] is None else LAB / "mri" / "reported" / "findings.json"
 
 
+def lab_rooms(wildcards):
+    """The experiments on other data that the report tells of: where they are asked for, and from then on."""
+    rooms = {name: LAB / name / "findings.json" for name in ("linear", "images", "tables")}
+    return [path for path in rooms.values() if "lab" in workflow.dag_settings.targets or path.exists()]
+
+
 rule baseline:
     input:
         rois=IMAGING / "pack" / "roi_volumes.tsv",
@@ -92,6 +98,7 @@ rule report:
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
         lab=lab_made,
+        experiments=lab_rooms,
         audited=LAB / "audit" / "audit.json" if AUDITED else [],
         ablations=if_ablated(ABLATION_SCORES),
         ablated=if_ablated(expand(LEARNING / "{slug}" / "seed-{seed}" / "model.json", slug=ABLATED, seed=SEEDS[:1])),
@@ -107,6 +114,7 @@ rule report:
         explained=lambda wildcards, input: f"--explained {shlex.quote(str(Path(input.explained).parent))}" if input.explained else "",
         ablations=lambda wildcards, input: shlex.join(["--ablations", str(Path(input.ablations).parent), *(part for name in input.ablated for part in ("--ablated", str(Path(name).parent)))]) if input.ablations else "",
         lab=lambda wildcards, input: shlex.join(part for option, name in (("--lab", input.lab), ("--audited", input.audited)) if name for part in (option, str(Path(str(name)).parent))),
+        experiments=lambda wildcards, input: shlex.join(part for name in input.experiments for part in ("--experiment", str(Path(name).parent))),
         registered=IMAGING / "register",
         study=json.dumps(config, sort_keys=True),
         version=VERSIONS["report"],
@@ -115,5 +123,5 @@ rule report:
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
         " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
-        " {params.models} {params.explained} {params.ablations} {params.lab} --study {params.study:q} --config {params.config:q}"
+        " {params.models} {params.explained} {params.ablations} {params.lab} {params.experiments} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED

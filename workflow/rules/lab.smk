@@ -188,7 +188,7 @@ def lab_table():
     """What `lab tables` reads: the table or tables that the config names, else the study's own volumes, whose true labels may be known."""
     named = LAB_SETTINGS.get("tables") or {}
     if named.get("path") or named.get("train"):
-        paths = {name: named[name] for name in ("path", "scans", "splits", "train", "val", "test", "external") if named.get(name)}
+        paths = {name: str(Path(named[name]).expanduser()) for name in ("path", "scans", "splits", "train", "val", "test", "external") if named.get(name)}
         return paths, ""
     return {"path": IMAGING / "pack" / "roi_volumes.tsv", "scans": SCANS / "ingest" / "scans.tsv", "splits": SCANS / "split" / "splits.tsv"}, TRUTH
 
