@@ -1,13 +1,12 @@
 """One self-contained page that a clinician-scientist can read, and every figure beside it.
 
-The page opens with the result table in the talk's form, then says how sure it is, then shows the
-data, the pictures and how to reproduce it. What was not given (no saliency, no registration folder …)
+The page opens with what was found and how sure that is, then answers questions in the order in which a reader asks
+them: what was done, is the data sound, does it work, compared to what, how sure, why, for whom not, how to reproduce it. What was not given (no saliency, no registration folder …)
 is named in its place, never left out in silence.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,20 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
+from elr_mri.findings import (
+    ablations,
+    accounting,
+    consort,
+    figures,
+    methods,
+    mislead,
+    opening,
+    page,
+    published,
+    reproduce,
+    style,
+    words,
+)
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -104,12 +116,30 @@ def report(
         if register_dir:
             figures.draw_qc(pictures, register_dir, states)
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
+    evaluated = provenance.sidecar(tables_dir / "results.tsv")
+    evaluated = provenance.read_json(evaluated) if evaluated.is_file() else {}
+    inputs = {
+        path.name: provenance.digest_file(path)
+        for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")
+    }
     sources = [
         path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path
     ]
     context = {
         "title": settings.title,
         "phantom": words.phantom_facts(study.phantom) if study.phantom else None,
+        "in_short": opening.in_short(results, differences, settings.reference),
+        "methods": methods.written(
+            study=study,
+            counts={"n_scans": len(scans), "n_subjects": len(scans.drop_duplicates(["cohort", "subject_id"]))},
+            sources=sorted(set(volumes["source"])),
+            packed=provenance.read_json(pack_dir / "meta.json"),
+            results=results,
+            evaluated=evaluated,
+            model_dirs=model_dirs,
+            explained=explain_dir.name if explain_dir else None,
+            ablated=list(dict.fromkeys(varied["model"])),
+        ),
         "groups": result_groups(results, MAIN_METRICS),
         "class_groups": result_groups(results, CLASS_METRICS),
         "level": f"{100 * results['level'].iloc[0]:g}",
@@ -140,18 +170,15 @@ def report(
         "misled": misled,
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
-        "config": _shown(study),
+        "config": reproduce.shown(study),
         "config_digest": provenance.digest_json(study.model_dump(mode="json")),
-        "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)], study),
+        "hashes": reproduce.hashes(inputs | evaluated.get("inputs", {})),
+        "commands": reproduce.commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)], study),
         "versions": provenance.versions(),
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
     ABLATIONS.write(varied, tables_dir / "ablations.tsv")
     provenance.write_text(page_path, page.render("report.html.j2", context))
-    inputs = {
-        path.name: provenance.digest_file(path)
-        for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")
-    }
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
     return page_path
 
@@ -259,26 +286,3 @@ def _demographic_rows(path: Path) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-def _shown(study: config.Study) -> str:
-    """The config as JSON, which Snakemake reads as it is; of paths to data only the last part is told."""
-    content = study.model_dump(mode="json", exclude_defaults=True)
-    for cohort in content["cohorts"]:
-        cohort["path"] = Path(cohort["path"]).name
-    if path := content.get("measure", {}).get("path"):
-        content["measure"]["path"] = Path(path).name
-    tables = content.get("split", {}).get("published") or {}
-    tables.update({split: Path(path).name for split, path in tables.items() if split != "labels"})
-    return json.dumps(content, indent=1, ensure_ascii=False)
-
-
-def _commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, str]]:
-    """(step, command) of every output that has a sidecar, without the folders that the cohorts lie in."""
-    told = [provenance.read_json(beside) for path in outputs if (beside := provenance.sidecar(path)).is_file()]
-    for one in told:
-        for cohort in study.cohorts:
-            one["command"] = one["command"].replace(cohort.path, Path(cohort.path).name)
-    commands = {(one["step"], one["command"]) for one in told}
-    order = list(dict.fromkeys(one["step"] for one in told))
-    return sorted(commands, key=lambda pair: (order.index(pair[0]), pair[1]))

@@ -15,12 +15,14 @@ from elr_mri.findings import page as page_module
 from elr_mri.findings import style
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.figures import Pictures, draw_volumes
-from elr_mri.findings.report import _shown, report
+from elr_mri.findings.report import report
+from elr_mri.findings.reproduce import shown
 from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.table import EXCLUSIONS, NOTES
 
 SECTIONS = (
+    "methods",
     "demographics",
     "accounting",
     "examples",
@@ -161,9 +163,9 @@ def test_published_splits_are_told_without_their_folders():
         split=config.Split(published=config.Published(train="private/folder/t.tsv")),
         measure=config.Measure(source="freesurfer", path="private/folder/fs"),
     )
-    shown = _shown(told)
-    assert '"train": "t.tsv"' in shown and '"path": "fs"' in shown and "private" not in shown
-    assert config.Study.model_validate_json(shown).split.published.labels == "scans"
+    text = shown(told)
+    assert '"train": "t.tsv"' in text and '"path": "fs"' in text and "private" not in text
+    assert config.Study.model_validate_json(text).split.published.labels == "scans"
 
 
 def test_the_config_is_told_without_private_folders(whole):
