@@ -24,14 +24,16 @@ from elr_mri.findings import (
     mislead,
     opening,
     page,
+    privacy,
     published,
     reproduce,
     style,
+    viewer,
+    who,
     words,
 )
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
-from elr_mri.scans.demographics import DEMOGRAPHICS
 from elr_mri.scans.schema import Schema
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SPLIT, read_scans
 from elr_mri.stages import VERSIONS
@@ -98,15 +100,25 @@ def report(
     states = accounting.scan_states(scans, pack_dir / "status.tsv")
     counted = accounting.account(scans, _read(EXCLUSIONS, exclusions_path), states, _read(SPLIT, splits_path))
     notes = _read(NOTES, notes_path)
+    called = privacy.names(
+        scans,
+        notes,
+        tables_dir.parent / "private" / "codes.tsv",
+        key=provenance.digest_file(scans_path),
+        in_house=settings.in_house,
+    )
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
     pictures = figures.Pictures(Path(figures_dir), {} if misled is None else misled["stems"])
     with style.drawing():
         figures.draw_scores(
-            pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
+            pictures,
+            results,
+            ROC.read(tables_dir / "roc.tsv"),
+            _told(CONFUSION.read(tables_dir / "confusion.tsv"), in_house=settings.in_house),
         )
-        pictures.add("accounting", consort.draw(accounting.flow(counted)))
+        pictures.add("accounting", consort.draw(accounting.flow(counted, in_house=settings.in_house)))
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
         anatomy = figures.read_anatomy(study.register.template, study.register.template_mask, study.measure.labels)
@@ -114,7 +126,7 @@ def report(
         if explain_dir:
             figures.draw_saliency(pictures, explain_dir, anatomy)
         if register_dir:
-            figures.draw_qc(pictures, register_dir, states)
+            figures.draw_qc(pictures, register_dir, states, called)
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
     evaluated = provenance.sidecar(tables_dir / "results.tsv")
     evaluated = provenance.read_json(evaluated) if evaluated.is_file() else {}
@@ -150,17 +162,26 @@ def report(
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
         "published": published_groups(results),
         "published_source": published.SOURCE,
-        "demographics": _demographic_rows(demographics_path) if demographics_path else None,
-        "counted": accounting.lines(counted),
+        "demographics": who.demographic_rows(demographics_path, in_house=settings.in_house)
+        if demographics_path
+        else None,
+        "counted": accounting.lines(counted, in_house=settings.in_house),
         "given": {"exclusions": exclusions_path is not None, "splits": splits_path is not None},
-        "notes": None if notes is None else list(notes.head(MAX_NOTES).itertuples(index=False)),
+        "notes": None if notes is None else _notes(notes.head(MAX_NOTES), called),
         "n_notes": 0 if notes is None else len(notes),
-        "failed": list(failed.head(MAX_LISTED).itertuples(index=False)),
+        "failed": _listed(failed.head(MAX_LISTED), "reason", called),
         "n_failed": len(failed),
-        "examples": chosen,
+        "examples": {name: called.scan(scan_id) for name, scan_id in chosen.items()},
+        "in_house": settings.in_house,
+        "viewer": viewer.for_page(
+            anatomy,
+            # Phantoms are no one's scans; a person's may not be passed on.
+            figures.viewer_scans(pack_dir, chosen) if study.phantom or settings.in_house else {},
+            figures.viewer_maps(explain_dir) if explain_dir else {},
+        ),
         "review_link": pages.link(review_path, page_path.parent) if review_path else None,
         "volume_source": words.volume_source(volumes),
-        "without_volumes": list(volumes[volumes["note"].notna()].head(MAX_LISTED).itertuples(index=False)),
+        "without_volumes": _listed(volumes[volumes["note"].notna()].head(MAX_LISTED), "note", called),
         "n_without_volumes": int(volumes["note"].notna().sum()),
         "ablations": varied_groups if ablation_tables_dir else None,
         "ablated": next(iter(varied["model"]), None),
@@ -178,7 +199,7 @@ def report(
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
     ABLATIONS.write(varied, tables_dir / "ablations.tsv")
-    provenance.write_text(page_path, page.render("report.html.j2", context))
+    provenance.write_text(page_path, page.render("report.html.j2", context, scripts=[viewer.script()]))
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
     return page_path
 
@@ -186,6 +207,34 @@ def report(
 def _read(schema: Schema, path: Path | None) -> pd.DataFrame | None:
     """A table that the report may do without."""
     return schema.read(path) if path else None
+
+
+def _listed(rows: pd.DataFrame, words_in: str, called: privacy.Names) -> list[dict[str, Any]]:
+    """Rows of single scans as the page may tell them: the scan's name, and the words of one column."""
+    return [
+        {**row, "scan_id": called.scan(row["scan_id"]), words_in: called.words(row[words_in], row["scan_id"])}
+        for row in rows.to_dict("records")
+    ]
+
+
+def _told(confusion: pd.DataFrame, *, in_house: bool) -> pd.DataFrame:
+    """The confusion matrices without the classes of which a group has so few scans that a cell points at someone."""
+    per_class = confusion.groupby(["model", "seed", "cohort", "split", "diagnosis"])["n_scans"].transform("sum")
+    small = per_class.map(privacy.few) & (not in_house)
+    return confusion.assign(n_scans=confusion["n_scans"].astype(float).mask(small))
+
+
+def _notes(notes: pd.DataFrame, called: privacy.Names) -> list[dict[str, Any]]:
+    """Notes on subjects as the page may tell them."""
+    return [
+        {
+            "cohort": row.cohort,
+            "subject_id": called.subject(row.cohort, row.subject_id),
+            "months": row.months,
+            "note": called.words(row.note, row.subject_id, row.subject_id.removeprefix("sub-")),
+        }
+        for row in notes.itertuples(index=False)
+    ]
 
 
 def _write_tables(
@@ -265,24 +314,3 @@ def _in_order(model_dirs: Sequence[Path], results: pd.DataFrame) -> list[Path]:
     models = list(dict.fromkeys(results["model"]))
     places = {name: place for place, name in enumerate(models)}
     return sorted(model_dirs, key=lambda folder: (places.get(folder.parent.name, len(models)), folder.name))
-
-
-def _demographic_rows(path: Path) -> list[dict[str, str]]:
-    """The demographic table as texts."""
-    rows = []
-    for row in DEMOGRAPHICS.read(path).itertuples(index=False):
-        age = "–" if pd.isna(row.age_mean_years) else f"{row.age_mean_years:.1f}"
-        spread = "" if pd.isna(row.age_sd_years) else f" ({row.age_sd_years:.1f})"
-        women = "–" if pd.isna(row.female_share) else f"{100 * row.female_share:.0f} %"
-        rows.append(
-            {
-                "cohort": row.cohort,
-                "split": row.split,
-                "diagnosis": row.diagnosis,
-                "subjects": row.subjects,
-                "scans": row.scans,
-                "age": age + spread,
-                "women": women,
-            }
-        )
-    return rows
