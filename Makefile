@@ -1,12 +1,14 @@
 # make demo   set up, run the built-in phantom study, end with the path of the report
 # make test   set up, run the tests
+# make test-browser   the report in a headless Chromium (apt-get install chromium); REPORT=page.html opens that one; pictures in build/browser
+# make viewer   build the report's viewer anew (Node and npm)
 # make test-slow   the tests that take minutes each
 PYTHON ?= python3
 CORES  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: demo test test-slow setup clean
+.PHONY: demo test test-slow test-browser viewer setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/all.done
@@ -14,10 +16,16 @@ demo: $(VENV)/all.done
 	@echo "The report: $(CURDIR)/results/report.html"
 
 test: $(VENV)/test.done
-	@PATH="$(BIN):$$PATH" python -m pytest -n 2 --dist loadgroup -m "not slow"
+	@PATH="$(BIN):$$PATH" python -m pytest -n 2 --dist loadgroup -m "not slow and not browser"
 
 test-slow: $(VENV)/test.done
 	@PATH="$(BIN):$$PATH" python -m pytest -m slow
+
+test-browser: $(VENV)/test.done
+	@PATH="$(BIN):$$PATH" ELR_MRI_REPORT="$(REPORT)" python -m pytest -m browser tests/findings
+
+viewer:
+	@cd viewer && npm ci && npm run build
 
 setup: $(VENV)/all.done
 

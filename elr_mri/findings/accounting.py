@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from elr_mri.errors import BadInput
+from elr_mri.findings import privacy
 from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.qc import LIMITS
 from elr_mri.scans.cohort import REASONS
@@ -26,6 +27,9 @@ FAILURES = {
     "quality-control": "quality control refused its registration",
     "review": "a person refused it in the review",
 }
+
+#: Reasons to exclude an image that tell something of the person, not of the image.
+PERSONAL = ("withdrawn", "no-diagnosis", "impaired-not-mci", "dementia-not-ad", "other-diagnosis", "no-age")
 
 #: `review` tells how many of the packed scans quality control marks to be looked at. `diagnosis` is blank in sums.
 ACCOUNTING = Schema(
@@ -162,7 +166,31 @@ def words(code: str) -> str:
     return REASONS.get(code) or FAILURES.get(code) or code
 
 
-def lines(table: pd.DataFrame) -> list[dict[str, object]]:
+def shown(table: pd.DataFrame, *, in_house: bool) -> pd.DataFrame:
+    """The table with its counts as texts, `images` and `subjects`, for `lines` and `flow`; small counts of people are told as `privacy` has it
+    unless `in_house`. How many images failed, or were of another sequence, tells of no one."""
+    texts = table.assign(images=[f"{n:,}" for n in table["n_images"]], subjects=[f"{n:,}" for n in table["n_subjects"]])
+    if in_house:
+        return texts
+    texts["subjects"] = [privacy.SMALL if privacy.few(n) else f"{n:,}" for n in table["n_subjects"]]
+    for (stage, _), rows in table.groupby(["stage", "cohort"]):
+        classes = rows[rows["diagnosis"].notna()]
+        if stage in PARTS and len(classes):
+            hidden = privacy.class_counts(classes, ("n_images", "n_subjects"))
+            texts.loc[classes.index, ["images", "subjects"]] = hidden[["n_images", "n_subjects"]].to_numpy()
+        if stage == "excluded" and rows["reason"].isin(PERSONAL).any():
+            counts = dict(zip(rows.index, rows["n_images"], strict=True))
+            small = {i for i in rows.index[rows["reason"].isin(PERSONAL)] if privacy.few(counts[i])}
+            told = privacy.told(
+                {i: n if i in small or not privacy.few(n) else privacy.FEWEST for i, n in counts.items()}
+            )
+            for i in rows.index:
+                if i in small or told[i] == privacy.HIDDEN:
+                    texts.loc[i, "images"] = told[i]
+    return texts
+
+
+def lines(table: pd.DataFrame, *, in_house: bool = True) -> list[dict[str, object]]:
     """The page's table: cohort, stage, what became of the images, how many, and of how many subjects."""
     titles = {
         "found": "images found",
@@ -175,16 +203,16 @@ def lines(table: pd.DataFrame) -> list[dict[str, object]]:
             "cohort": row.cohort,
             "stage": row.stage,
             "what": titles.get(row.stage) or f"{row.stage}: {words(row.reason)}",
-            "n_images": row.n_images,
-            "n_subjects": row.n_subjects,
+            "n_images": row.images,
+            "n_subjects": row.subjects,
         }
-        for row in table[~table["stage"].isin(PARTS)].itertuples(index=False)
+        for row in shown(table, in_house=in_house)[~table["stage"].isin(PARTS)].itertuples(index=False)
     ]
 
 
-def flow(table: pd.DataFrame) -> dict[str, list[Box]]:
+def flow(table: pd.DataFrame, *, in_house: bool = True) -> dict[str, list[Box]]:
     """The boxes of the flow diagram by cohort, in the order of the flow; what left it stands before what went on."""
-    return {cohort: list(_boxes(rows)) for cohort, rows in table.groupby("cohort")}
+    return {cohort: list(_boxes(rows)) for cohort, rows in shown(table, in_house=in_house).groupby("cohort")}
 
 
 def _boxes(rows: pd.DataFrame) -> Iterable[Box]:
@@ -202,19 +230,19 @@ def _boxes(rows: pd.DataFrame) -> Iterable[Box]:
     for split in PARTS:
         if split in sums.index:
             classes = rows[(rows["stage"] == split) & rows["diagnosis"].notna()]
-            told = [(row.diagnosis, f"{row.n_subjects:,} / {row.n_images:,}") for row in classes.itertuples()]
+            told = [(row.diagnosis, f"{row.subjects} / {row.images}") for row in classes.itertuples()]
             whole = sums.loc[split]
-            every = ("all", f"{whole['n_subjects']:,} / {whole['n_images']:,}")
+            every = ("all", f"{whole['subjects']} / {whole['images']}")
             yield Box(split, split.capitalize(), int(whole["n_images"]), (every, *told))
 
 
 def _side(stage: str, title: str, rows: pd.DataFrame) -> Box:
     """What left the flow, reason by reason."""
     gone = rows[rows["stage"] == stage]
-    told = tuple((f"{row.n_images:,}", words(row.reason)) for row in gone.itertuples())
+    told = tuple((row.images, words(row.reason)) for row in gone.itertuples())
     return Box(stage, title, int(gone["n_images"].sum()), told)
 
 
 def _with_subjects(stage: str, title: str, row: pd.Series, more: str | None = None) -> Box:
-    subjects = f"of {row['n_subjects']:,} subject{'s' if row['n_subjects'] != 1 else ''}"
+    subjects = f"of {row['subjects']} subject{'s' if row['n_subjects'] != 1 else ''}"
     return Box(stage, title, int(row["n_images"]), tuple(("", told) for told in (subjects, more) if told))

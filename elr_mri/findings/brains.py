@@ -141,7 +141,7 @@ def saliency(maps: Mapping[str, Volume], anatomy: Anatomy, views: Sequence[tuple
     Values are told as multiples of the map's mean inside the brain, so that 1 is what a map without
     preference shows everywhere; colour begins at 1 and all rows share one scale.
     """
-    relative = {title: _relative(found, anatomy.template) for title, found in maps.items()}
+    relative = {title: relative(found, anatomy.template) for title, found in maps.items()}
     top = max(3.0, float(np.max([np.percentile(r.data, 99.9) for r in relative.values()])))
     drawn, panels = _sheet(len(maps), views, anatomy, width_in=1.2 + 1.7 * len(views) if len(views) > 4 else 8.4)
     scale = Normalize(1, top)
@@ -186,9 +186,9 @@ def example_views(anatomy: Anatomy) -> list[tuple[str, float]]:
     return [("axial", left[2]), ("sagittal", left[0]), ("sagittal", right[0])]
 
 
-def montage(pictures: Mapping[str, Path], *, columns: int = 1) -> Figure:
-    """QC pictures under each other, each with its title (the key)."""
-    images = {title: matplotlib.image.imread(path) for title, path in pictures.items()}
+def montage(pictures: Mapping[str, Path], *, columns: int = 1, cut: int = 0) -> Figure:
+    """QC pictures under each other, each with its title (the key), without their uppermost `cut` rows of pixels."""
+    images = {title: matplotlib.image.imread(path)[cut:] for title, path in pictures.items()}
     columns = min(columns, len(images))
     n_rows = -(-len(images) // columns)
     tallest = max(image.shape[0] / image.shape[1] for image in images.values())
@@ -269,7 +269,7 @@ def _region_legend(drawn: Figure) -> None:
     drawn.legend(handles=handles, loc="outside lower center", ncols=2, labelcolor=LIGHT)
 
 
-def _relative(found: Volume, template: Volume) -> Volume:
+def relative(found: Volume, template: Volume) -> Volume:
     """A saliency map divided by its mean inside the brain."""
     grids = [np.arange(n) * found.affine[a, a] + found.affine[a, 3] for a, n in enumerate(found.data.shape)]
     inside = np.ix_(

@@ -164,7 +164,7 @@ def confusion_matrices(confusion: pd.DataFrame) -> Figure:
             here = confusion[
                 (confusion["cohort"] == cohort) & (confusion["split"] == split) & (confusion["model"] == model)
             ]
-            counts = here.pivot_table(index="diagnosis", columns="predicted", values="n_scans", aggfunc="sum")
+            counts = here.groupby(["diagnosis", "predicted"])["n_scans"].sum(min_count=1).unstack()
             _matrix(axes, counts.reindex(index=CLASSES, columns=CLASSES, fill_value=0).to_numpy(float))
             axes.set_title(model, fontsize=9)
         row[0].set_ylabel(f"{style.group_title(cohort, split)}\ntrue class")
@@ -174,14 +174,14 @@ def confusion_matrices(confusion: pd.DataFrame) -> Figure:
 
 
 def _matrix(axes, counts: np.ndarray) -> None:
-    """One confusion matrix: (3, 3) counts, true by row."""
+    """One confusion matrix: (3, 3) counts, true by row; a row of NaN is not told."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=1)
     for (true, predicted), value in np.ndenumerate(share):
         axes.text(
             predicted,
             true,
-            f"{100 * value:.0f}%\n{counts[true, predicted]:.0f}",
+            "not told" if np.isnan(value) else f"{100 * value:.0f}%\n{counts[true, predicted]:.0f}",
             ha="center",
             va="center",
             fontsize=6.5,

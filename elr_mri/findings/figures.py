@@ -6,7 +6,7 @@ absent is not in the result, and the page says so in its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings import brains, charts, style
+from elr_mri.findings import brains, charts, privacy, style
 from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.normalise import ICV
 from elr_mri.imaging import names
@@ -22,6 +22,7 @@ from elr_mri.imaging.bridge import labels_on
 from elr_mri.imaging.grids import box, pull
 from elr_mri.imaging.labels import REGIONS
 from elr_mri.imaging.packed import Cache
+from elr_mri.imaging.picture import CAPTION_PIXELS
 from elr_mri.imaging.template import brain_template
 from elr_mri.provenance import read_json
 from elr_mri.scans.schema import Column, Schema
@@ -108,8 +109,9 @@ def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, ana
     return chosen
 
 
-def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame) -> None:
-    """`registration`: the worst QC pictures by verdict and `QC_NUMBER`, then some of the rest."""
+def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame, called: privacy.Names) -> None:
+    """`registration`: the worst QC pictures by verdict and `QC_NUMBER`, then some of the rest; the scan's id stands in a picture's caption, which
+    is cut off outside the house."""
     paths = {scan_id: names.verdict_path(register_dir / scan_id, scan_id) for scan_id in states["scan_id"]}
     drawn = {scan_id: path.with_suffix(".png") for scan_id, path in paths.items() if path is not None}
     there = states[[scan_id in drawn and drawn[scan_id].is_file() for scan_id in states["scan_id"]]]
@@ -125,11 +127,29 @@ def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame) -> Non
         else rest
     )
     titles = {
-        f"{name}: {row.scan_id}, {row.status}, local correlation {row.number:.2f}": drawn[row.scan_id]
+        f"{name}: {called.scan(row.scan_id)}, {row.status}, local correlation {row.number:.2f}": drawn[row.scan_id]
         for name, rows in (("among the worst", worst), ("typical", typical))
         for row in rows.itertuples()
     }
-    pictures.add("registration", brains.montage(titles))
+    pictures.add("registration", brains.montage(titles, cut=0 if called.in_house else CAPTION_PIXELS))
+
+
+def viewer_maps(explain_dir: Path) -> dict[str, brains.Volume]:
+    """Saliency for the viewer by title: overall, by class, of random weights."""
+    rows = {
+        "saliency, all scans": "",
+        **{f"saliency, {name}": f"_{name}" for name in CLASSES},
+        "saliency, random weights": "_random",
+    }
+    paths = {title: explain_dir / f"aggregate{ending}.nii.gz" for title, ending in rows.items()}
+    return {title: brains.Volume.read(path) for title, path in paths.items() if path.is_file()}
+
+
+def viewer_scans(pack_dir: Path, chosen: Mapping[str, str]) -> dict[str, brains.Volume]:
+    """The example scans for the viewer, class to scan_id, by title."""
+    cache = Cache.read(pack_dir)
+    affine = np.array(cache.meta["affine"])
+    return {f"a {name} scan": brains.Volume(cache.volume(scan_id), affine) for name, scan_id in chosen.items()}
 
 
 def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy) -> None:

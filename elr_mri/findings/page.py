@@ -1,13 +1,19 @@
-"""Self-contained HTML pages of this zone: every picture inside, nothing loaded from anywhere."""
+"""Self-contained HTML pages of this zone: every picture inside, nothing loaded from anywhere.
+
+The page's own policy says so to the browser: no address but `data:` pictures, no style and no script but those whose hash it names, so
+that even a markup that slipped through the templates' escaping could run nothing.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from elr_mri import pages
@@ -17,9 +23,32 @@ TEMPLATES = Path(__file__).with_name("templates")
 MAX_BYTES = 300_000
 
 
-def render(name: str, context: Mapping[str, Any], *, folder: Path | None = None) -> str:
-    """The page `name` from `folder` (default: this zone's), which may extend `base.html.j2` of this zone."""
-    return pages.render(name, context, [folder, TEMPLATES] if folder else [TEMPLATES])
+def render(name: str, context: Mapping[str, Any], *, folder: Path | None = None, scripts: Sequence[str] = ()) -> str:
+    """The page `name` from `folder` (default: this zone's), which may extend `base.html.j2` of this zone.
+
+    scripts : what the page's own script may start beside itself; a page of another folder may have styles of its own
+    """
+    style, script = ((TEMPLATES / file).read_text(encoding="utf-8") for file in ("style.css", "page.js"))
+    given = {
+        "style": Markup(style),
+        "script": Markup(script),
+        "policy": policy([] if folder else [style], [script, *scripts]),
+    }
+    return pages.render(name, {**context, **given}, [folder, TEMPLATES] if folder else [TEMPLATES])
+
+
+def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """The content security policy of a page with these inline styles (none: any) and scripts, and pictures as `data:` alone."""
+    style = " ".join(map(_hash, styles)) or "'unsafe-inline'"
+    return (
+        f"default-src 'none'; img-src data:; style-src {style}; script-src {' '.join(map(_hash, scripts))}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(inline: str) -> str:
+    """The source expression of one inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"
 
 
 def picture(stem: Path) -> str:

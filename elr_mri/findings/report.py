@@ -1,13 +1,12 @@
 """One self-contained page that a clinician-scientist can read, and every figure beside it.
 
-The page opens with the result table in the talk's form, then says how sure it is, then shows the
-data, the pictures and how to reproduce it. What was not given (no saliency, no registration folder …)
+The page opens with what was found and how sure that is, then answers questions in the order in which a reader asks
+them: what was done, is the data sound, does it work, compared to what, how sure, why, for whom not, how to reproduce it. What was not given (no saliency, no registration folder …)
 is named in its place, never left out in silence.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,26 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, elsewhere, figures, mislead, page, published, style, words
+from elr_mri.findings import (
+    ablations,
+    accounting,
+    consort,
+    elsewhere,
+    figures,
+    methods,
+    mislead,
+    opening,
+    page,
+    privacy,
+    published,
+    reproduce,
+    style,
+    viewer,
+    who,
+    words,
+)
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
-from elr_mri.scans.demographics import DEMOGRAPHICS
 from elr_mri.scans.schema import Schema
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SPLIT, read_scans
 from elr_mri.stages import VERSIONS
@@ -89,6 +104,13 @@ def report(
     states = accounting.scan_states(scans, pack_dir / "status.tsv")
     counted = accounting.account(scans, _read(EXCLUSIONS, exclusions_path), states, _read(SPLIT, splits_path))
     notes = _read(NOTES, notes_path)
+    called = privacy.names(
+        scans,
+        notes,
+        tables_dir.parent / "private" / "codes.tsv",
+        key=provenance.digest_file(scans_path),
+        in_house=settings.in_house,
+    )
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
@@ -97,9 +119,12 @@ def report(
     pictures = figures.Pictures(Path(figures_dir), stems | ({} if misled is None else misled["stems"]))
     with style.drawing():
         figures.draw_scores(
-            pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
+            pictures,
+            results,
+            ROC.read(tables_dir / "roc.tsv"),
+            _told(CONFUSION.read(tables_dir / "confusion.tsv"), in_house=settings.in_house),
         )
-        pictures.add("accounting", consort.draw(accounting.flow(counted)))
+        pictures.add("accounting", consort.draw(accounting.flow(counted, in_house=settings.in_house)))
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
         anatomy = figures.read_anatomy(study.register.template, study.register.template_mask, study.measure.labels)
@@ -107,14 +132,32 @@ def report(
         if explain_dir:
             figures.draw_saliency(pictures, explain_dir, anatomy)
         if register_dir:
-            figures.draw_qc(pictures, register_dir, states)
+            figures.draw_qc(pictures, register_dir, states, called)
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
+    evaluated = provenance.sidecar(tables_dir / "results.tsv")
+    evaluated = provenance.read_json(evaluated) if evaluated.is_file() else {}
+    inputs = {
+        path.name: provenance.digest_file(path)
+        for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")
+    }
     sources = [
         path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path
     ]
     context = {
         "title": settings.title,
         "phantom": words.phantom_facts(study.phantom) if study.phantom else None,
+        "in_short": opening.in_short(results, differences, settings.reference),
+        "methods": methods.written(
+            study=study,
+            counts={"n_scans": len(scans), "n_subjects": len(scans.drop_duplicates(["cohort", "subject_id"]))},
+            sources=sorted(set(volumes["source"])),
+            packed=provenance.read_json(pack_dir / "meta.json"),
+            results=results,
+            evaluated=evaluated,
+            model_dirs=model_dirs,
+            explained=explain_dir.name if explain_dir else None,
+            ablated=list(dict.fromkeys(varied["model"])),
+        ),
         "groups": result_groups(results, MAIN_METRICS),
         "class_groups": result_groups(results, CLASS_METRICS),
         "level": f"{100 * results['level'].iloc[0]:g}",
@@ -125,17 +168,26 @@ def report(
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
         "published": published_groups(results),
         "published_source": published.SOURCE,
-        "demographics": _demographic_rows(demographics_path) if demographics_path else None,
-        "counted": accounting.lines(counted),
+        "demographics": who.demographic_rows(demographics_path, in_house=settings.in_house)
+        if demographics_path
+        else None,
+        "counted": accounting.lines(counted, in_house=settings.in_house),
         "given": {"exclusions": exclusions_path is not None, "splits": splits_path is not None},
-        "notes": None if notes is None else list(notes.head(MAX_NOTES).itertuples(index=False)),
+        "notes": None if notes is None else _notes(notes.head(MAX_NOTES), called),
         "n_notes": 0 if notes is None else len(notes),
-        "failed": list(failed.head(MAX_LISTED).itertuples(index=False)),
+        "failed": _listed(failed.head(MAX_LISTED), "reason", called),
         "n_failed": len(failed),
-        "examples": chosen,
+        "examples": {name: called.scan(scan_id) for name, scan_id in chosen.items()},
+        "in_house": settings.in_house,
+        "viewer": viewer.for_page(
+            anatomy,
+            # Phantoms are no one's scans; a person's may not be passed on.
+            figures.viewer_scans(pack_dir, chosen) if study.phantom or settings.in_house else {},
+            figures.viewer_maps(explain_dir) if explain_dir else {},
+        ),
         "review_link": pages.link(review_path, page_path.parent) if review_path else None,
         "volume_source": words.volume_source(volumes),
-        "without_volumes": list(volumes[volumes["note"].notna()].head(MAX_LISTED).itertuples(index=False)),
+        "without_volumes": _listed(volumes[volumes["note"].notna()].head(MAX_LISTED), "note", called),
         "n_without_volumes": int(volumes["note"].notna().sum()),
         "ablations": varied_groups if ablation_tables_dir else None,
         "ablated": next(iter(varied["model"]), None),
@@ -146,18 +198,15 @@ def report(
         "others": others,
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
-        "config": _shown(study),
+        "config": reproduce.shown(study),
         "config_digest": provenance.digest_json(study.model_dump(mode="json")),
-        "commands": _commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)], study),
+        "hashes": reproduce.hashes(inputs | evaluated.get("inputs", {})),
+        "commands": reproduce.commands([*sources, *(folder / "predictions.tsv" for folder in model_dirs)], study),
         "versions": provenance.versions(),
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
     ABLATIONS.write(varied, tables_dir / "ablations.tsv")
-    provenance.write_text(page_path, page.render("report.html.j2", context))
-    inputs = {
-        path.name: provenance.digest_file(path)
-        for path in (tables_dir / "results.tsv", scans_path, pack_dir / "status.tsv")
-    }
+    provenance.write_text(page_path, page.render("report.html.j2", context, scripts=[viewer.script()]))
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
     return page_path
 
@@ -165,6 +214,34 @@ def report(
 def _read(schema: Schema, path: Path | None) -> pd.DataFrame | None:
     """A table that the report may do without."""
     return schema.read(path) if path else None
+
+
+def _listed(rows: pd.DataFrame, words_in: str, called: privacy.Names) -> list[dict[str, Any]]:
+    """Rows of single scans as the page may tell them: the scan's name, and the words of one column."""
+    return [
+        {**row, "scan_id": called.scan(row["scan_id"]), words_in: called.words(row[words_in], row["scan_id"])}
+        for row in rows.to_dict("records")
+    ]
+
+
+def _told(confusion: pd.DataFrame, *, in_house: bool) -> pd.DataFrame:
+    """The confusion matrices without the classes of which a group has so few scans that a cell points at someone."""
+    per_class = confusion.groupby(["model", "seed", "cohort", "split", "diagnosis"])["n_scans"].transform("sum")
+    small = per_class.map(privacy.few) & (not in_house)
+    return confusion.assign(n_scans=confusion["n_scans"].astype(float).mask(small))
+
+
+def _notes(notes: pd.DataFrame, called: privacy.Names) -> list[dict[str, Any]]:
+    """Notes on subjects as the page may tell them."""
+    return [
+        {
+            "cohort": row.cohort,
+            "subject_id": called.subject(row.cohort, row.subject_id),
+            "months": row.months,
+            "note": called.words(row.note, row.subject_id, row.subject_id.removeprefix("sub-")),
+        }
+        for row in notes.itertuples(index=False)
+    ]
 
 
 def _write_tables(
@@ -244,47 +321,3 @@ def _in_order(model_dirs: Sequence[Path], results: pd.DataFrame) -> list[Path]:
     models = list(dict.fromkeys(results["model"]))
     places = {name: place for place, name in enumerate(models)}
     return sorted(model_dirs, key=lambda folder: (places.get(folder.parent.name, len(models)), folder.name))
-
-
-def _demographic_rows(path: Path) -> list[dict[str, str]]:
-    """The demographic table as texts."""
-    rows = []
-    for row in DEMOGRAPHICS.read(path).itertuples(index=False):
-        age = "–" if pd.isna(row.age_mean_years) else f"{row.age_mean_years:.1f}"
-        spread = "" if pd.isna(row.age_sd_years) else f" ({row.age_sd_years:.1f})"
-        women = "–" if pd.isna(row.female_share) else f"{100 * row.female_share:.0f} %"
-        rows.append(
-            {
-                "cohort": row.cohort,
-                "split": row.split,
-                "diagnosis": row.diagnosis,
-                "subjects": row.subjects,
-                "scans": row.scans,
-                "age": age + spread,
-                "women": women,
-            }
-        )
-    return rows
-
-
-def _shown(study: config.Study) -> str:
-    """The config as JSON, which Snakemake reads as it is; of paths to data only the last part is told."""
-    content = study.model_dump(mode="json", exclude_defaults=True)
-    for cohort in content["cohorts"]:
-        cohort["path"] = Path(cohort["path"]).name
-    if path := content.get("measure", {}).get("path"):
-        content["measure"]["path"] = Path(path).name
-    tables = content.get("split", {}).get("published") or {}
-    tables.update({split: Path(path).name for split, path in tables.items() if split != "labels"})
-    return json.dumps(content, indent=1, ensure_ascii=False)
-
-
-def _commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, str]]:
-    """(step, command) of every output that has a sidecar, without the folders that the cohorts lie in."""
-    told = [provenance.read_json(beside) for path in outputs if (beside := provenance.sidecar(path)).is_file()]
-    for one in told:
-        for cohort in study.cohorts:
-            one["command"] = one["command"].replace(cohort.path, Path(cohort.path).name)
-    commands = {(one["step"], one["command"]) for one in told}
-    order = list(dict.fromkeys(one["step"] for one in told))
-    return sorted(commands, key=lambda pair: (order.index(pair[0]), pair[1]))

@@ -35,7 +35,11 @@ class Evaluate(Section):
 
 
 class Report(Section):
-    """The page that people read. `reference` is the model that the others are compared with on it."""
+    """The page that people read. `reference` is the model that the others are compared with on it.
+
+    `in_house` shows real ids, exact counts and people's scans, for a page that does not leave the house: see `elr_mri/findings/privacy.py`.
+    """
 
     reference: str = "volumes"
+    in_house: bool = False
     title: str = "Early Alzheimer detection from structural MRI"

@@ -1,5 +1,8 @@
 """The page holds every section, escapes what it is given, loads nothing, and says what is missing."""
 
+import base64
+import hashlib
+import html as markup
 import json
 import re
 from html.parser import HTMLParser
@@ -15,12 +18,14 @@ from elr_mri.findings import page as page_module
 from elr_mri.findings import style
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.figures import Pictures, draw_volumes
-from elr_mri.findings.report import _shown, report
+from elr_mri.findings.report import report
+from elr_mri.findings.reproduce import shown
 from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.table import EXCLUSIONS, NOTES
 
 SECTIONS = (
+    "methods",
     "demographics",
     "accounting",
     "examples",
@@ -32,6 +37,7 @@ SECTIONS = (
     "published",
     "meaning",
     "saliency",
+    "viewer",
     "reproduce",
 )
 ODD = "<script>alert(1)<mark>"
@@ -61,6 +67,18 @@ class Page(HTMLParser):
             self.text += " "
 
 
+def scripts(html):
+    """(attributes, content) of every script; those that could run are named by their hash in the page's policy, or they do not run."""
+    found = re.findall(r"<script([^>]*)>(.*?)</script>", html, re.S)
+    policy = markup.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', html).group(1))
+    for attributes, content in found:
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert (
+            attributes.startswith((' type="application/json"', ' type="text/plain"')) or f"'sha256-{digest}'" in policy
+        )
+    return found
+
+
 def _report(root, models=("wide", "wide-elr"), full=True, **phantom):
     made = study.make(root, n_subjects=40, odd_id=ODD)
     study.add_pictures(made)
@@ -84,7 +102,7 @@ def _report(root, models=("wide", "wide-elr"), full=True, **phantom):
         tables_dir=root / "findings" / "tables",
         scans_path=root / "scans.tsv",
         pack_dir=root / "pack",
-        settings=config.Report(reference="wide"),
+        settings=config.Report(reference="wide", in_house=True),
         study=study.settings(made, **phantom),
         page_path=root / "report.html",
         figures_dir=root / "figures",
@@ -130,7 +148,7 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
 
 def test_markup_in_ids_is_shown_and_not_obeyed(whole):
     page = Page(whole[1])
-    assert not {"script", "mark"} & page.tags
+    assert "mark" not in page.tags and len(scripts(whole[1])) == 3
     assert f"sub-ADNI{ODD}0000_ses-M000" in page.text
     assert "QC <mark>poor</mark>" in page.text
 
@@ -139,7 +157,13 @@ def test_the_page_loads_nothing(whole):
     _, html = whole
     page = Page(html)
     assert page.loads and all(address.startswith("data:") for address in page.loads)
-    assert not {"link", "script", "iframe", "object"} & page.tags
+    assert not {"link", "iframe", "object"} & page.tags and len(scripts(html)) == 3
+    policy = markup.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', html).group(1))
+    assert policy.startswith("default-src 'none'; img-src data:; ") and "unsafe" not in policy and "*" not in policy
+    style_digest = base64.b64encode(
+        hashlib.sha256(re.search("<style>(.*?)</style>", html, re.S).group(1).encode()).digest()
+    )
+    assert f"style-src 'sha256-{style_digest.decode()}'" in policy and not re.search(r"<[^>]* (style|on\w+)=", html)
     assert not re.search(r"@import|url\(", re.search(r"<style>(.*?)</style>", html, re.S).group(1))
     assert len(html) < 8e6
 
@@ -161,9 +185,9 @@ def test_published_splits_are_told_without_their_folders():
         split=config.Split(published=config.Published(train="private/folder/t.tsv")),
         measure=config.Measure(source="freesurfer", path="private/folder/fs"),
     )
-    shown = _shown(told)
-    assert '"train": "t.tsv"' in shown and '"path": "fs"' in shown and "private" not in shown
-    assert config.Study.model_validate_json(shown).split.published.labels == "scans"
+    text = shown(told)
+    assert '"train": "t.tsv"' in text and '"path": "fs"' in text and "private" not in text
+    assert config.Study.model_validate_json(text).split.published.labels == "scans"
 
 
 def test_the_config_is_told_without_private_folders(whole):
@@ -235,7 +259,7 @@ def test_nothing_that_strangers_write_becomes_markup_or_a_formula(tmp_path, whol
         tables_dir=tmp_path / "findings" / "tables",
         scans_path=tmp_path / "scans.tsv",
         pack_dir=tmp_path / "pack",
-        settings=config.Report(title=NASTY[4] + NASTY[6], reference="wide"),
+        settings=config.Report(title=NASTY[4] + NASTY[6], reference="wide", in_house=True),
         study=study.settings(made),
         page_path=tmp_path / "report.html",
         figures_dir=tmp_path / "figures",
@@ -286,7 +310,8 @@ def test_the_page_of_one_scan_escapes_its_name_and_reasons(tmp_path):
     }
     provenance.write_text(tmp_path / "page.html", page_module.render("onescan.html.j2", context))
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert page.tags.isdisjoint({"script", "iframe"}) and page.loads == ["data:image/png;base64,"]
+    assert "iframe" not in page.tags and len(scripts((tmp_path / "page.html").read_text())) == 1
+    assert page.loads == ["data:image/png;base64,"]
 
 
 def is_number(cell):

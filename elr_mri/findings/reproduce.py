@@ -1,0 +1,37 @@
+"""How to make a study again: its config and the command of each step, without the folders that its data lie in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from elr_mri import config, provenance
+
+
+def shown(study: config.Study) -> str:
+    """The config as JSON, which Snakemake reads as it is; of paths to data only the last part is told."""
+    content = study.model_dump(mode="json", exclude_defaults=True)
+    for cohort in content["cohorts"]:
+        cohort["path"] = Path(cohort["path"]).name
+    if path := content.get("measure", {}).get("path"):
+        content["measure"]["path"] = Path(path).name
+    tables = content.get("split", {}).get("published") or {}
+    tables.update({split: Path(path).name for split, path in tables.items() if split != "labels"})
+    return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, str]]:
+    """(step, command) of every output that has a sidecar, without the folders that the cohorts lie in."""
+    told = [provenance.read_json(beside) for path in outputs if (beside := provenance.sidecar(path)).is_file()]
+    for one in told:
+        for cohort in study.cohorts:
+            one["command"] = one["command"].replace(cohort.path, Path(cohort.path).name)
+    found = {(one["step"], one["command"]) for one in told}
+    order = list(dict.fromkeys(one["step"] for one in told))
+    return sorted(found, key=lambda pair: (order.index(pair[0]), pair[1]))
+
+
+def hashes(digests: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(file, SHA-256) of what the numbers come from; of a path the last folders alone."""
+    return [("/".join(Path(name).parts[-3:]), digest) for name, digest in digests.items()]

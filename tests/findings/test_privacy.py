@@ -1,0 +1,186 @@
+"""What leaves the house names no one: no id, no date, no small count; the key stays behind and the codes stay the same."""
+
+import html as markup
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_study as study
+
+from elr_mri import config, provenance
+from elr_mri.findings import accounting, privacy, style, who
+from elr_mri.findings.evaluate import evaluate
+from elr_mri.findings.report import report
+from elr_mri.imaging.cache import STATUS
+from elr_mri.imaging.labels import ROI_TABLE
+from elr_mri.scans.demographics import DEMOGRAPHICS
+from elr_mri.scans.table import NOTES, SCANS
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The study's tables, and its page as it is by default and in the house; text in figures stays text."""
+    root = tmp_path_factory.mktemp("private")
+    made = study.make(root, n_subjects=40)
+    study.add_pictures(made)
+    scans = made.scans.assign(
+        image_uid=[f"I{100234 + k}" for k in range(len(made.scans))],
+        site=[f"{k % 7:03d}" for k in range(len(made.scans))],
+        image_path=[
+            f"{s}/2009-0{1 + k % 9}-1{k % 9}_10_30_00.0/S{20000 + k}/x.nii"
+            for k, s in enumerate(made.scans["subject_id"])
+        ],
+    )
+    SCANS.write(scans, root / "scans.tsv")
+    told = f"{scans['image_uid'][3]} of {scans['subject_id'][3]}, {scans['scan_id'][3]}, 2011-03-04 (04/25/2011, 20110304103000), 011_S_0003, {scans['image_path'][3]}"
+    states = made.scans[["scan_id"]].assign(step="pack", status="pass", reason="")
+    states.loc[3, ["step", "status", "reason"]] = ["register", "fail", f"no brain: {told}"]
+    states.loc[5, "status"] = "review"
+    STATUS.write(states, root / "pack" / "status.tsv")
+    rois = ROI_TABLE.read(root / "pack" / "roi_volumes.tsv")
+    rois.loc[7, "note"] = f"looks odd: {told}"
+    ROI_TABLE.write(rois, root / "pack" / "roi_volumes.tsv")
+    notes = {
+        "cohort": "ADNI",
+        "subject_id": ["sub-ADNI0001", "sub-7"],
+        "months": 0,
+        "note": [told, "subject 7: " + told],
+    }
+    NOTES.write(pd.DataFrame(notes), root / "notes.tsv")
+    folder = study.predict(made, "wide", noise=0.5)
+    evaluate(prediction_paths=[folder / "predictions.tsv"], settings=config.Evaluate(draws=100), out_dir=root / "findings")  # fmt: skip
+
+    def page(name, **settings):
+        kept, style.RC["svg.fonttype"] = style.RC["svg.fonttype"], "none"
+        try:
+            written = report(
+                tables_dir=root / "findings" / "tables",
+                scans_path=root / "scans.tsv",
+                pack_dir=root / "pack",
+                settings=config.Report(reference="wide", **settings),
+                study=study.settings(made),
+                page_path=root / name / "report.html",
+                figures_dir=root / name / "figures",
+                exclusions_path=root / "exclusions.tsv",
+                splits_path=root / "splits.tsv",
+                notes_path=root / "notes.tsv",
+                demographics_path=root / "demographics.tsv",
+                register_dir=root / "register",
+                review_path=root / "review.html",
+                model_dirs=[folder],
+                explain_dir=root / "explain" / "wide",
+            )
+        finally:
+            style.RC["svg.fonttype"] = kept
+        drawn = "".join(path.read_text() for path in sorted((root / name / "figures").glob("*.svg")))
+        embedded = re.sub(r'"data:[^"]*"', "", written.read_text(encoding="utf-8"))
+        return markup.unescape(embedded + re.sub(r'xlink:href="data:[^"]*"', "", drawn))
+
+    return root, scans, page("out"), page("house", in_house=True)
+
+
+def _names(scans):
+    """Every id and date of a study, as text that must not be found."""
+    ids = {*scans["scan_id"], *scans["subject_id"], *scans["image_uid"], "011_S_0003"}
+    paths = {part for path in scans["image_path"] for part in path.split("/") if re.search(r"\d{3}", part)}
+    return ids | {name.removeprefix("sub-") for name in ids} | paths | {"2011-03-04", "04/25/2011", "20110304"}
+
+
+def test_the_page_and_its_figures_hold_no_id_and_no_date(pages):
+    _, scans, out, _ = pages
+    assert not [name for name in _names(scans) if name in out]
+    assert "ADNI-00" in out and "no brain: … of …" in out and "looks odd: … of …" in out
+    assert "a subject" not in re.sub(r"[^<>]*subject[^<>]*depends[^<>]*", "", out).split("To be looked at")[1].split("</section>")[0]  # fmt: skip
+
+
+def test_in_the_house_the_page_shows_them_and_says_that_it_must_stay(pages):
+    _, scans, out, house = pages
+    for name in (scans["scan_id"][3], scans["subject_id"][3], scans["image_uid"][3], "2011-03-04"):
+        assert name in house, name
+    assert "In-house copy" in house and "In-house copy" not in out
+    assert "stays in the house" in out and "stays in the house" not in house
+
+
+def test_the_key_lies_apart_and_names_every_scan(pages):
+    root, scans, out, _ = pages
+    codes = privacy.CODES.read(root / "findings" / "private" / "codes.tsv")
+    assert set(codes["scan_id"].dropna()) == set(scans["scan_id"]) and codes["code"].is_unique
+    assert set(re.findall(r"(?:ADNI|NACC)-\d{4}(?:/\d+)?", out)) <= set(codes["code"]) | {c.split("/")[0] for c in codes["code"]}  # fmt: skip
+
+
+def _scans(n, visits=2):
+    rows = [
+        ("ADNI", f"sub-{i:03d}", f"sub-{i:03d}_ses-M{12 * v:03d}", 12.0 * v) for i in range(n) for v in range(visits)
+    ]
+    return pd.DataFrame(rows, columns=["cohort", "subject_id", "scan_id", "months"])
+
+
+def test_codes_stay_when_the_study_grows_and_tell_no_order():
+    before = privacy.coded(_scans(40), None, None, "secret").set_index("scan_id")["code"]
+    grown = privacy.coded(_scans(60, 3), None, before.reset_index().assign(cohort="ADNI", subject_id=lambda t: t["scan_id"].str[:7]), "another")  # fmt: skip
+    after = grown.set_index("scan_id")["code"]
+    pd.testing.assert_series_equal(after[before.index], before)
+    assert after.is_unique and len(after) == 180 and after["sub-000_ses-M024"] == before["sub-000_ses-M000"].replace("/1", "/3")  # fmt: skip
+    first = before[before.str.endswith("/1")].sort_index().str[5:9].astype(int).to_numpy()
+    assert abs(np.corrcoef(first, np.arange(40))[0, 1]) < 0.5 and sorted(first) == list(range(1, 41))
+    assert not before.equals(privacy.coded(_scans(40), None, None, "other").set_index("scan_id")["code"])
+
+
+def test_who_left_the_study_keeps_the_code():
+    before = privacy.coded(_scans(3), None, None, "k")
+    after = privacy.coded(_scans(2), None, before, "k")
+    assert set(map(tuple, before.to_numpy())) == set(map(tuple, after.to_numpy()))
+
+
+@pytest.mark.parametrize(
+    ("counts", "texts"),
+    [
+        ({"CN": 14, "MCI": 11, "AD": 3}, {"CN": "14", "MCI": "hidden", "AD": "<5"}),
+        ({"CN": 4, "MCI": 11, "AD": 3}, {"CN": "<5", "MCI": "11", "AD": "<5"}),
+        ({"CN": 14, "MCI": 11, "AD": 5}, {"CN": "14", "MCI": "11", "AD": "5"}),
+        ({"CN": 1400, "MCI": 0, "AD": 5}, {"CN": "1,400", "MCI": "0", "AD": "5"}),
+        ({"CN": 14, "MCI": 0, "AD": 1}, {"CN": "hidden", "MCI": "0", "AD": "<5"}),
+    ],
+)
+def test_small_counts_are_hidden_with_the_one_that_would_give_them_away(counts, texts):
+    assert privacy.told(counts) == texts
+
+
+def test_small_classes_are_hidden_in_the_demographic_table(tmp_path):
+    classes = ("CN", "MCI", "AD", "all")
+    table = pd.DataFrame({"cohort": "ADNI", "split": "val", "diagnosis": classes, "subjects": [14, 11, 3, 26], "scans": [21, 13, 5, 39], "age_mean_years": 70.25, "age_sd_years": 2.0, "female_share": [0.5, 0.91, 0.5, 0.6]})  # fmt: skip
+    DEMOGRAPHICS.write(table, tmp_path / "d.tsv")
+    cn, mci, ad, every = who.demographic_rows(tmp_path / "d.tsv", in_house=False)
+    assert (cn["subjects"], mci["subjects"], ad["subjects"], every["subjects"]) == ("14", "hidden", "<5", "26")
+    assert (ad["scans"], mci["scans"]) == ("5", "13") and ad["age"] == "–" and cn["age"] == "70.2 (2.0)"
+    assert mci["women"] == "–" and cn["women"] == "50 %"  # one man in eleven
+    assert who.demographic_rows(tmp_path / "d.tsv", in_house=True)[2]["subjects"] == "3"
+
+
+def test_small_classes_and_personal_reasons_are_hidden_in_the_flow():
+    rows = [
+        ("found", None, None, 60, 40), ("excluded", "withdrawn", None, 2, 2), ("excluded", "not-t1", None, 3, 3), ("excluded", "no-diagnosis", None, 9, 6),
+        ("kept", None, None, 46, 30), ("failed", "quality-control", None, 1, 1), ("packed", None, None, 45, 30), ("review", None, None, 0, 0),
+        ("val", None, None, 45, 30), ("val", None, "CN", 30, 20), ("val", None, "MCI", 12, 8), ("val", None, "AD", 3, 2),
+    ]  # fmt: skip
+    table = accounting.ACCOUNTING.validate(pd.DataFrame([{"stage": s, "cohort": "ADNI", "reason": r, "diagnosis": d, "n_images": i, "n_subjects": n} for s, r, d, i, n in rows]), where="test")  # fmt: skip
+    told = {
+        (row["stage"], row["what"]): (row["n_images"], row["n_subjects"])
+        for row in accounting.lines(table, in_house=False)
+    }
+    by_stage = [value for (stage, _), value in told.items() if stage == "excluded"]
+    assert by_stage == [("<5", "<5"), ("hidden", "<5"), ("9", "6")]
+    assert next(v for (s, _), v in told.items() if s == "failed") == ("1", "<5")
+    val = next(box for box in accounting.flow(table, in_house=False)["ADNI"] if box.stage == "val")
+    assert dict(val.lines) == {"all": "30 / 45", "CN": "20 / 30", "MCI": "hidden / hidden", "AD": "<5 / <5"}
+    exact = next(box for box in accounting.flow(table)["ADNI"] if box.stage == "val")
+    assert dict(exact.lines)["AD"] == "2 / 3"
+
+
+def test_words_keep_what_names_no_one():
+    called = privacy.Names(privacy.coded(_scans(3), None, None, "k"), ["I100234"])
+    said = "field strength 1.5 T, 12 months, local correlation 0.68, 176×256×256, subject sub-001 (001), I100234"
+    assert called.words(said) == said.replace("sub-001", "…").replace("I100234", "…")
+    assert called.words(said, "001") == said.replace("sub-001", "…").replace("I100234", "…").replace("(001)", "(…)")
+    assert privacy.Names(None).words(said) == said and provenance.digest_json(said)
