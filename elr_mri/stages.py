@@ -23,7 +23,8 @@ VERSIONS = {
     "explain": 3,
     "lab": 3,
     "evaluate": 2,
-    "report": 6,
+    "subgroups": 1,
+    "report": 7,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

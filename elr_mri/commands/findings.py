@@ -42,6 +42,22 @@ def evaluate(
 
 
 @app.command(
+    epilog="Example: `elr-mri subgroups results/findings/baseline/predictions.tsv results/learning/wide/seed-0/predictions.tsv --scans scans.tsv --output subgroups.tsv`"
+)
+def subgroups(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction tables, one per model and seed.")],
+    scans: Scans,
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Score models by age, sex, scanner, site and APOE ε4, and flag the gaps that hold."""
+    from elr_mri.findings.subgroups import subgroups as run
+
+    settings = config.section(config.Subgroups, "subgroups", config_)
+    run(prediction_paths=predictions, scans_path=scans, settings=settings, out_path=output)
+
+
+@app.command(
     epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`"
 )
 def report(

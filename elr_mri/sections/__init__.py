@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
-from elr_mri.sections.findings import Baseline, Evaluate, Report
+from elr_mri.sections.findings import Baseline, Evaluate, Report, Subgroups
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
@@ -80,6 +80,7 @@ __all__ = [
     "Sop",
     "Split",
     "Study",
+    "Subgroups",
     "TableFit",
     "Tables",
     "Train",
@@ -115,6 +116,7 @@ class Study(Section):
     explain: Explain = Explain()
     lab: Lab = Lab()
     evaluate: Evaluate = Evaluate()
+    subgroups: Subgroups = Subgroups()
     report: Report = Report()
 
     def ablated(self) -> dict[str, Model]:

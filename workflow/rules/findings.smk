@@ -11,6 +11,14 @@ ABLATION_TABLE = FINDINGS / "tables" / "ablations.tsv"
 EXPLAINED = config.get("explain", {}).get("model")
 
 
+
+def compared(step):
+    """Prediction tables of the models that a step's section names; by default the report's reference and the model that is explained."""
+    named = (config.get(step) or {}).get("models") or [(config.get("report") or {}).get("reference", "volumes"), EXPLAINED]
+    files = {slug: expand(LEARNING / slug / "seed-{seed}" / "predictions.tsv", seed=SEEDS) for slug in MODELS}
+    return [path for name in dict.fromkeys(filter(None, named)) for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])]
+
+
 def if_ablated(files):
     """Inputs of the report where ablations are asked for, and from then on: a study that never made them trains none."""
 
@@ -77,6 +85,21 @@ use rule evaluate as evaluate_ablations with:
         folder=FINDINGS / "ablations",
         version=VERSIONS["evaluate"],
     log: RESULTS / "logs" / "evaluate_ablations.log",
+
+
+rule subgroups:
+    input:
+        predictions=compared("subgroups"),
+        scans=SCANS / "ingest" / "scans.tsv",
+    output:
+        report(FINDINGS / "tables" / "subgroups.tsv", caption="../report/subgroups.rst", category="Results"),
+    params:
+        config=section("subgroups"),
+        version=VERSIONS["subgroups"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "subgroups.log",
+    shell:
+        STEP + "subgroups {input.predictions:q} --scans {input.scans:q} --config {params.config:q} --output {output:q}" + LOGGED
 
 
 rule report:
