@@ -24,6 +24,7 @@ VERSIONS = {
     "lab": 3,
     "evaluate": 2,
     "subgroups": 1,
+    "progression": 1,
     "report": 7,
 }
 

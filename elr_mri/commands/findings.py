@@ -58,6 +58,23 @@ def subgroups(
 
 
 @app.command(
+    epilog="Example: `elr-mri progression results/findings/baseline/predictions.tsv results/learning/wide/seed-0/predictions.tsv --scans scans.tsv --visits visits.tsv --output tables`"
+)
+def progression(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction tables; the first model's is compared with.")],
+    scans: Scans,
+    visits: Annotated[Path, typer.Option(help="visits.tsv of `ingest`.")],
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Time from MCI to AD by predicted risk: Kaplan–Meier, Cox, concordance."""
+    from elr_mri.findings.progression import progression as run
+
+    settings = config.section(config.Progression, "progression", config_)
+    run(prediction_paths=predictions, scans_path=scans, visits_path=visits, settings=settings, out_dir=output)
+
+
+@app.command(
     epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`"
 )
 def report(

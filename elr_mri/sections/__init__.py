@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
-from elr_mri.sections.findings import Baseline, Evaluate, Report, Subgroups
+from elr_mri.sections.findings import Baseline, Evaluate, Progression, Report, Subgroups
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
@@ -71,6 +71,7 @@ __all__ = [
     "Pack",
     "Phantom",
     "Predict",
+    "Progression",
     "Published",
     "Register",
     "Report",
@@ -117,6 +118,7 @@ class Study(Section):
     lab: Lab = Lab()
     evaluate: Evaluate = Evaluate()
     subgroups: Subgroups = Subgroups()
+    progression: Progression = Progression()
     report: Report = Report()
 
     def ablated(self) -> dict[str, Model]:

@@ -66,6 +66,29 @@ class Subgroups(Section):
         return self
 
 
+class Progression(Section):
+    """Time from MCI to AD by predicted risk; no `models` are the report's reference and the model that `explain` names.
+
+    With fewer than `min_events` nothing is estimated; a count below `min_cell` is told nowhere, and curves end where fewer are at risk.
+    """
+
+    seed: int = 0
+    draws: Annotated[int, Field(ge=100)] = 2000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    models: tuple[str, ...] = ()
+    risk_groups: Literal[2, 3] = 2
+    min_events: Annotated[int, Field(ge=2)] = 5
+    min_cell: Annotated[int, Field(ge=0)] = 5
+
+    @model_validator(mode="after")
+    def _few_events_are_a_small_cell(self) -> Progression:
+        if self.min_events < self.min_cell:
+            raise ValueError(
+                f"progression.min_events must be min_cell ({self.min_cell}) at least; got {self.min_events}"
+            )
+        return self
+
+
 class Report(Section):
     """The page that people read. `reference` is the model that the others are compared with on it."""
 

@@ -102,6 +102,25 @@ rule subgroups:
         STEP + "subgroups {input.predictions:q} --scans {input.scans:q} --config {params.config:q} --output {output:q}" + LOGGED
 
 
+rule progression:
+    input:
+        predictions=compared("progression"),
+        scans=SCANS / "ingest" / "scans.tsv",
+        visits=SCANS / "ingest" / "visits.tsv",
+    output:
+        measures=report(FINDINGS / "tables" / "progression.tsv", caption="../report/progression.rst", category="Results"),
+        survival=FINDINGS / "tables" / "survival.tsv",
+        followed=FINDINGS / "tables" / "followed.tsv",
+    params:
+        config=section("progression"),
+        version=VERSIONS["progression"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "progression.log",
+    shell:
+        STEP + "progression {input.predictions:q} --scans {input.scans:q} --visits {input.visits:q} --config {params.config:q}"
+        " --output \"$(dirname {output.measures:q})\"" + LOGGED
+
+
 rule report:
     input:
         results=FINDINGS / "tables" / "results.tsv",
