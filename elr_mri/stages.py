@@ -25,6 +25,7 @@ VERSIONS = {
     "evaluate": 2,
     "subgroups": 1,
     "progression": 1,
+    "shift": 1,
     "report": 7,
 }
 

@@ -75,6 +75,17 @@ def progression(
 
 
 @app.command(
+    epilog="Example: `elr-mri shift --scans scans.tsv --splits splits.tsv --packed results/imaging/pack --output shift.tsv`"
+)
+def shift(scans: Scans, splits: Splits, packed: Packed, output: Output, config_: Config = DEFAULTS) -> None:
+    """How test and external scans differ from the training scans: people, scanners, volumes, intensities."""
+    from elr_mri.findings.shift import shift as run
+
+    settings = config.section(config.Shift, "shift", config_)
+    run(scans_path=scans, splits_path=splits, pack_dir=packed, settings=settings, out_path=output)
+
+
+@app.command(
     epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`"
 )
 def report(

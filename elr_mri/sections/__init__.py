@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
-from elr_mri.sections.findings import Baseline, Evaluate, Progression, Report, Subgroups
+from elr_mri.sections.findings import Baseline, Evaluate, Progression, Report, Shift, Subgroups
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
@@ -78,6 +78,7 @@ __all__ = [
     "Review",
     "RoiPhantom",
     "Section",
+    "Shift",
     "Sop",
     "Split",
     "Study",
@@ -119,6 +120,7 @@ class Study(Section):
     evaluate: Evaluate = Evaluate()
     subgroups: Subgroups = Subgroups()
     progression: Progression = Progression()
+    shift: Shift = Shift()
     report: Report = Report()
 
     def ablated(self) -> dict[str, Model]:

@@ -89,6 +89,16 @@ class Progression(Section):
         return self
 
 
+class Shift(Section):
+    """How test and external scans differ from the training scans; a mean of fewer than `min_cell` subjects is told nowhere."""
+
+    seed: int = 0
+    draws: Annotated[int, Field(ge=100)] = 2000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    min_cell: Annotated[int, Field(ge=0)] = 5
+
+
 class Report(Section):
     """The page that people read. `reference` is the model that the others are compared with on it."""
 

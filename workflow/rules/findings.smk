@@ -121,6 +121,23 @@ rule progression:
         " --output \"$(dirname {output.measures:q})\"" + LOGGED
 
 
+rule shift:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        splits=SCANS / "split" / "splits.tsv",
+        packed=IMAGING / "pack" / "volumes.npy.json",
+        rois=IMAGING / "pack" / "roi_volumes.tsv",
+    output:
+        report(FINDINGS / "tables" / "shift.tsv", caption="../report/shift.rst", category="Results"),
+    params:
+        config=section("shift"),
+        version=VERSIONS["shift"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "shift.log",
+    shell:
+        STEP + "shift --scans {input.scans:q} --splits {input.splits:q} --packed \"$(dirname {input.packed:q})\" --config {params.config:q} --output {output:q}" + LOGGED
+
+
 rule report:
     input:
         results=FINDINGS / "tables" / "results.tsv",
