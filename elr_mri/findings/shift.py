@@ -2,8 +2,9 @@
 
 Every quantity is compared as a standardised mean difference: mean there minus mean in training, by the root of the mean of the two variances (Austin,
 Stat Med 2009); of a share the same, with 0 and 1. Intervals are percentiles over subject-clustered draws of both sides. One number
-says what all of them tell together: how well a linear classifier, cross-fitted by subject, knows from age, sex,
+says what all of them tell together: how well a linear classifier (ridge), cross-fitted by subject, knows from age, sex,
 volumes and intensities which side a scan is from (a two-sample test, Lopez-Paz & Oquab, ICLR 2017); 0.5: not at all, 1: always.
+What chance makes of it is seen by dealing the sides out anew among the subjects: an interval over given classifiers would be too narrow.
 The diagnosis, the names of scanners and sites take no part in it, nor whether a value is missing.
 """
 
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -34,11 +36,13 @@ from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["shift"]
 KINDS = ("people", "scanner", "volumes", "intensities", "all together")
-#: The line of the classifier; its `difference` is an AUC.
+#: The line of the classifier; its `difference` is an AUC, and `chance` what it stays below by chance alone, as often as `level` says.
 TOGETHER = "two-sample AUC"
 #: Sagittal slices of a scan that its intensities are read from, evenly spaced.
 N_SLICES = 32
 PERCENTILES = (5, 50, 95)
+#: How often the sides are dealt out at random, to see what chance makes of the AUC.
+PERMUTATIONS = 300
 #: What the classifier may look at besides `volumes` and `intensities`.
 KNOWN = ("age in years", "women")
 
@@ -54,6 +58,7 @@ SHIFT = Schema(
         Column("quantity"),
         *(Column(name, "number", required=False) for name in ("mean_train", "sd_train", "mean_there", "sd_there")),
         *(Column(name, "number", required=False) for name in ("difference", "low", "high")),
+        Column("chance", "number", required=False, low=0, high=1),
         Column("level", "number", low=0, high=1),
         *(Column(name, "integer", required=False, low=0) for name in ("n_train", "n_there")),
         Column("note", required=False),
@@ -230,18 +235,33 @@ def two_sample(train: tuple, there: tuple, kinds: dict[str, str], settings: conf
             "note": f"fewer than {2 * settings.folds} subjects on a side" if names else "nothing known on both sides"
         }
     values = np.concatenate([side[0][names].to_numpy(float) for side in (train, there)])
-    side = np.repeat([0, 1], [len(train[0]), len(there[0])])
+    side = np.repeat([0.0, 1.0], [len(train[0]), len(there[0])])
     people = np.concatenate([np.char.add(f"{k} ", s[1].astype(str)) for k, s in enumerate((train, there))])
-    said = np.empty(len(side))
     cuts = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=settings.seed)
-    for fit, judge in cuts.split(values, side, people):
-        model = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))  # fmt: skip
-        said[judge] = model.fit(values[fit], side[fit]).decision_function(values[judge])
-    order = (said[side == 1][:, None] > said[side == 0]) + 0.5 * (said[side == 1][:, None] == said[side == 0])
-    drawn = [
-        np.concatenate(list(weight_chunks(list(subjects), draws=settings.draws, seed=settings.seed + k)))
-        for k, (_, subjects) in enumerate((train, there))
-    ]
-    aucs = ((drawn[1] @ order) * drawn[0]).sum(axis=1) / (drawn[0].sum(axis=1) * drawn[1].sum(axis=1))
-    low, high = interval(aucs, level=settings.level)
-    return {"difference": float(order.mean()), "low": low, "high": high, "n_train": int((side == 0).sum()), "n_there": int(side.sum())}  # fmt: skip
+    folds = list(cuts.split(values, side, people))
+    sides = np.column_stack([side, *swapped(side, people, folds, settings.seed)])
+    right, pairs = np.zeros(sides.shape[1]), np.zeros(sides.shape[1])
+    for fit, judge in folds:
+        model = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), Ridge())
+        ranks = rankdata(model.fit(values[fit], sides[fit]).predict(values[judge]), axis=0)
+        n = sides[judge].sum(axis=0)
+        right += (ranks * sides[judge]).sum(axis=0) - n * (n + 1) / 2
+        pairs += n * (len(judge) - n)  # of one fold: each fold's classifier has a scale of its own
+    aucs = right / pairs
+    chance = float(np.quantile(aucs[1:], settings.level))
+    return {"difference": float(aucs[0]), "chance": chance, "n_train": int((side == 0).sum()), "n_there": int(side.sum())}  # fmt: skip
+
+
+def swapped(side: np.ndarray, people: np.ndarray, folds: list, seed: int) -> Iterator[np.ndarray]:
+    """The side of every scan (n_scans,) as chance would have it: dealt out anew among the subjects of each fold, `PERMUTATIONS` times."""
+    rng = np.random.default_rng(seed)
+    _, first, of_scan = np.unique(people, return_index=True, return_inverse=True)
+    fold = np.empty(len(side), int)
+    for number, (_, judge) in enumerate(folds):
+        fold[judge] = number
+    for _ in range(PERMUTATIONS):
+        dealt = side[first].copy()
+        for number in range(len(folds)):
+            own = np.flatnonzero(fold[first] == number)
+            dealt[own] = rng.permutation(dealt[own])
+        yield dealt[of_scan]
