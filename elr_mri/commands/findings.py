@@ -113,6 +113,9 @@ def report(
     reviewed: Annotated[Path | None, typer.Option(help="review.html of `review`, to link to.")] = None,
     lab: Annotated[Path | None, typer.Option(help="The folder that `lab mri` wrote.")] = None,
     audited: Annotated[Path | None, typer.Option(help="The folder that `lab audit` wrote.")] = None,
+    subgroups: Annotated[Path | None, typer.Option(help="The table of `subgroups`.")] = None,
+    shift: Annotated[Path | None, typer.Option(help="The table of `shift`.")] = None,
+    progression: Annotated[Path | None, typer.Option(help="The folder of the tables of `progression`.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -138,4 +141,7 @@ def report(
         review_path=reviewed,
         lab_dir=lab,
         audit_dir=audited,
+        subgroups_path=subgroups,
+        shift_path=shift,
+        progression_dir=progression,
     )

@@ -50,7 +50,7 @@ PROGRESSION = Schema(
         Column("note", required=False),
     ),
 )
-#: Kaplan–Meier curves by group of risk, as far as enough people are at risk.
+#: Kaplan–Meier curves by group of risk, as far as enough people are at risk; the blank count is where too few are left.
 SURVIVAL = Schema(
     name="survival",
     version=1,
@@ -62,7 +62,7 @@ SURVIVAL = Schema(
         Column("step", "integer", low=0),
         Column("years", "number", low=0),
         *(Column(name, "number", required=False, low=0, high=1) for name in ("survival", "low", "high")),
-        Column("at_risk", "integer", low=0),
+        Column("at_risk", "integer", required=False, low=0),
     ),
 )
 #: What became of every subject of a test set; a count that is too small to be told is blank.
@@ -249,8 +249,9 @@ def _curves(people: pd.DataFrame, risks: dict[str, np.ndarray], settings: config
             mask = which == number
             if mask.sum() < max(settings.min_cell, 1):
                 continue
-            curve = kaplan_meier(years[mask], event[mask], level=settings.level)
-            for step in range(len(curve["years"])):
-                line = {key: values[step] for key, values in curve.items()}
-                if line["at_risk"] >= settings.min_cell:
-                    yield {"model": model, "risk": name, "step": step, **line}
+            curve = kaplan_meier(years[mask], event[mask], level=settings.level, also=range(int(years.max()) + 1))
+            told = int((curve["at_risk"] >= settings.min_cell).sum())  # it never rises
+            for step in range(min(told + 1, len(curve["years"]))):
+                last = {"at_risk": None} if step == told else {}  # as far as the last level that is told reaches
+                at = {key: values[step if key == "years" else min(step, told - 1)] for key, values in curve.items()}
+                yield {"model": model, "risk": name, "step": step, **at, **last}

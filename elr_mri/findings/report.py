@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
+from elr_mri.findings import ablations, accounting, consort, figures, for_whom, mislead, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -53,6 +53,9 @@ def report(
     review_path: Path | None = None,
     lab_dir: Path | None = None,
     audit_dir: Path | None = None,
+    subgroups_path: Path | None = None,
+    shift_path: Path | None = None,
+    progression_dir: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -80,6 +83,8 @@ def report(
         The page of `review`, which this page links to.
     lab_dir, audit_dir : paths
         The folders of `lab mri` and `lab audit`.
+    subgroups_path, shift_path, progression_dir : paths
+        The tables of `subgroups` and `shift`, and the folder of those of `progression`.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -89,6 +94,7 @@ def report(
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
+    whom = for_whom.read(subgroups_path, shift_path, progression_dir)
     pictures = figures.Pictures(Path(figures_dir), {} if misled is None else misled["stems"])
     with style.drawing():
         figures.draw_scores(
@@ -103,6 +109,7 @@ def report(
             figures.draw_saliency(pictures, explain_dir, anatomy)
         if register_dir:
             figures.draw_qc(pictures, register_dir, states)
+        for_whom.draw(pictures, whom)
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
     sources = [
         path for path in (scans_path, demographics_path, pack_dir / "volumes.npy", tables_dir / "results.tsv") if path
@@ -138,6 +145,7 @@ def report(
             results["level"].iloc[0], sum(len(group["methods"]) - 1 for group in varied_groups)
         ),
         "misled": misled,
+        "whom": for_whom.told(whom),
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),

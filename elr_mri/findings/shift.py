@@ -135,7 +135,7 @@ def intensities(stored: np.ndarray, cache: Cache) -> dict[str, float]:
         return {}
     at = dict(zip(PERCENTILES, np.percentile(brain, PERCENTILES), strict=True))
     named = {f"intensity, {p}th percentile": float(value) for p, value in at.items()}
-    return {"intensity, mean": float(brain.mean()), "intensity, sd": float(brain.std()), **named, "share of the grid in the brain": len(brain) / len(values)}  # fmt: skip
+    return {"intensity, mean": float(brain.mean()), "intensity, sd": float(brain.std()), **named, "brain, share of the grid": len(brain) / len(values)}  # fmt: skip
 
 
 def _kinds(told: pd.DataFrame) -> dict[str, list[str]]:
@@ -145,7 +145,7 @@ def _kinds(told: pd.DataFrame) -> dict[str, list[str]]:
     for name in known:
         if name.endswith("cm³"):
             kinds["volumes"].append(name)
-        elif name.startswith(("intensity", "share of the grid")):
+        elif name.startswith(("intensity", "brain, share")):
             kinds["intensities"].append(name)
         else:
             kinds["scanner" if name == "3 T" or name.startswith("scanner by") else "people"].append(name)

@@ -7,6 +7,7 @@ many resamplings at once.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,9 @@ class Ratio(NamedTuple):
     p: float
 
 
-def kaplan_meier(years: np.ndarray, event: np.ndarray, *, level: float) -> dict[str, np.ndarray]:
+def kaplan_meier(
+    years: np.ndarray, event: np.ndarray, *, level: float, also: Sequence[float] = ()
+) -> dict[str, np.ndarray]:
     """The share without an event over time, from 1 at 0, with Greenwood's interval on the log(−log) scale.
 
     Parameters
@@ -35,27 +38,26 @@ def kaplan_meier(years: np.ndarray, event: np.ndarray, *, level: float) -> dict[
         Time to the event, or to the last time at which there was none.
     event : (n,) bool
         False: censored, that is at risk until then and not known after.
+    also : times to tell of besides; those after the last one are left out
 
     Returns
     -------
-    dict of (n_steps,) arrays: `years` (0, then each time with an event, then the last time), `survival`, `low`, `high`, and `at_risk` just before
+    dict of (n_steps,) arrays: `years` (0, each time with an event, those of `also`, the last one), `survival`, `low`, `high`, and `at_risk` just before
     """
     years, event = np.asarray(years, float), np.asarray(event, bool)
     found = SurvfuncRight(years, event.astype(int))
-    times, shares, spread = found.surv_times, found.surv_prob, found.surv_prob_se
+    shares, spread = found.surv_prob, found.surv_prob_se
     z = stats.norm.isf((1 - level) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.exp(z * spread / (shares * np.log(shares)))  # below 1: the logarithm is negative
-        low, high = shares ** (1 / factor), shares**factor
-    low, high = (np.where((shares > 0) & (shares < 1), bound, np.nan) for bound in (low, high))
-    keep = np.isin(times, years[event])
-    steps = {"years": times, "survival": shares, "low": low, "high": high}
-    steps = {name: values[keep] for name, values in steps.items()}
-    first = {"years": 0.0, "survival": 1.0, "low": np.nan, "high": np.nan}
-    out = {name: np.concatenate([[first[name]], values]) for name, values in steps.items()}
-    if years.max() > out["years"][-1]:
-        out = {name: np.append(values, years.max() if name == "years" else values[-1]) for name, values in out.items()}
-    return out | {"at_risk": np.array([(years >= time).sum() for time in out["years"]])}
+        factor = np.exp(z * spread / (shares * np.abs(np.log(shares))))
+        bounds = [
+            np.where((shares > 0) & (shares < 1), bound, np.nan) for bound in (shares**factor, shares ** (1 / factor))
+        ]
+    told = np.unique([0.0, *years[event], *(t for t in also if t <= years.max()), years.max()])
+    at = np.searchsorted(found.surv_times, told, side="right")  # 0: before the first time
+    steps = {"survival": np.concatenate([[1.0], shares])[at]}
+    steps |= {name: np.concatenate([[np.nan], bound])[at] for name, bound in zip(("low", "high"), bounds, strict=True)}
+    return {"years": told, **steps, "at_risk": np.array([(years >= time).sum() for time in told])}
 
 
 def hazard_ratio(years: np.ndarray, event: np.ndarray, risk: np.ndarray, *others: np.ndarray, level: float) -> Ratio:

@@ -89,7 +89,7 @@ def test_intensities_are_those_within_the_brain(made):
     brain = volume[volume > 0]
     assert told["intensity, mean"] == pytest.approx(brain.mean(), rel=1e-5)
     assert told["intensity, 95th percentile"] == pytest.approx(np.percentile(brain, 95), rel=1e-5)
-    assert told["share of the grid in the brain"] == pytest.approx((volume > 0).mean())
+    assert told["brain, share of the grid"] == pytest.approx((volume > 0).mean())
     assert intensities(np.zeros_like(cache.volumes[3]), cache) == {}
 
 

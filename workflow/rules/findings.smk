@@ -150,6 +150,9 @@ rule report:
         reviewed=IMAGING / "review" / "review.html",
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
+        subgroups=FINDINGS / "tables" / "subgroups.tsv",
+        shift=FINDINGS / "tables" / "shift.tsv",
+        progression=FINDINGS / "tables" / "progression.tsv",
         lab=lab_made,
         audited=LAB / "audit" / "audit.json" if AUDITED else [],
         ablations=if_ablated(ABLATION_SCORES),
@@ -174,5 +177,6 @@ rule report:
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
         " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
+        " --subgroups {input.subgroups:q} --shift {input.shift:q} --progression \"$(dirname {input.progression:q})\""
         " {params.models} {params.explained} {params.ablations} {params.lab} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED
