@@ -23,6 +23,9 @@ VERSIONS = {
     "explain": 3,
     "lab": 3,
     "evaluate": 2,
+    "subgroups": 1,
+    "progression": 1,
+    "shift": 1,
     "report": 7,
 }
 

@@ -42,6 +42,50 @@ def evaluate(
 
 
 @app.command(
+    epilog="Example: `elr-mri subgroups results/findings/baseline/predictions.tsv results/learning/wide/seed-0/predictions.tsv --scans scans.tsv --output subgroups.tsv`"
+)
+def subgroups(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction tables, one per model and seed.")],
+    scans: Scans,
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Score models by age, sex, scanner, site and APOE ε4, and flag the gaps that hold."""
+    from elr_mri.findings.subgroups import subgroups as run
+
+    settings = config.section(config.Subgroups, "subgroups", config_)
+    run(prediction_paths=predictions, scans_path=scans, settings=settings, out_path=output)
+
+
+@app.command(
+    epilog="Example: `elr-mri progression results/findings/baseline/predictions.tsv results/learning/wide/seed-0/predictions.tsv --scans scans.tsv --visits visits.tsv --output tables`"
+)
+def progression(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction tables; the first model's is compared with.")],
+    scans: Scans,
+    visits: Annotated[Path, typer.Option(help="visits.tsv of `ingest`.")],
+    output: Output,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Time from MCI to AD by predicted risk: Kaplan–Meier, Cox, concordance."""
+    from elr_mri.findings.progression import progression as run
+
+    settings = config.section(config.Progression, "progression", config_)
+    run(prediction_paths=predictions, scans_path=scans, visits_path=visits, settings=settings, out_dir=output)
+
+
+@app.command(
+    epilog="Example: `elr-mri shift --scans scans.tsv --splits splits.tsv --packed results/imaging/pack --output shift.tsv`"
+)
+def shift(scans: Scans, splits: Splits, packed: Packed, output: Output, config_: Config = DEFAULTS) -> None:
+    """How test and external scans differ from the training scans: people, scanners, volumes, intensities."""
+    from elr_mri.findings.shift import shift as run
+
+    settings = config.section(config.Shift, "shift", config_)
+    run(scans_path=scans, splits_path=splits, pack_dir=packed, settings=settings, out_path=output)
+
+
+@app.command(
     epilog="Example: `elr-mri report --tables results/findings/tables --scans scans.tsv --packed results/imaging/pack --study config/config.yaml --figures DIR --output report.html`"
 )
 def report(
@@ -73,6 +117,9 @@ def report(
         list[Path] | None,
         typer.Option(help="The folder `linear`, `images` or `tables` that `lab` wrote; may be repeated."),
     ] = None,
+    subgroups: Annotated[Path | None, typer.Option(help="The table of `subgroups`.")] = None,
+    shift: Annotated[Path | None, typer.Option(help="The table of `shift`.")] = None,
+    progression: Annotated[Path | None, typer.Option(help="The folder of the tables of `progression`.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -99,4 +146,7 @@ def report(
         lab_dir=lab,
         audit_dir=audited,
         experiment_dirs=experiment or [],
+        subgroups_path=subgroups,
+        shift_path=shift,
+        progression_dir=progression,
     )

@@ -21,6 +21,7 @@ from elr_mri.findings import (
     consort,
     elsewhere,
     figures,
+    for_whom,
     methods,
     mislead,
     opening,
@@ -69,6 +70,9 @@ def report(
     lab_dir: Path | None = None,
     audit_dir: Path | None = None,
     experiment_dirs: Sequence[Path] = (),
+    subgroups_path: Path | None = None,
+    shift_path: Path | None = None,
+    progression_dir: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -98,6 +102,8 @@ def report(
         The folders of `lab mri` and `lab audit`.
     experiment_dirs : sequence of path
         The folders of `lab linear`, `lab images` and `lab tables`, of these names.
+    subgroups_path, shift_path, progression_dir : paths
+        The tables of `subgroups` and `shift`, and the folder of those of `progression`.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -117,6 +123,7 @@ def report(
     others = elsewhere.read(experiment_dirs, page_path.parent)
     stems = {f"lab_{one['name']}": one["stem"] for one in others if one["stem"]}
     pictures = figures.Pictures(Path(figures_dir), stems | ({} if misled is None else misled["stems"]))
+    whom = for_whom.read(subgroups_path, shift_path, progression_dir)
     with style.drawing():
         figures.draw_scores(
             pictures,
@@ -133,6 +140,7 @@ def report(
             figures.draw_saliency(pictures, explain_dir, anatomy)
         if register_dir:
             figures.draw_qc(pictures, register_dir, states, called)
+        for_whom.draw(pictures, whom)
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
     evaluated = provenance.sidecar(tables_dir / "results.tsv")
     evaluated = provenance.read_json(evaluated) if evaluated.is_file() else {}
@@ -196,6 +204,7 @@ def report(
         ),
         "misled": misled,
         "others": others,
+        "whom": for_whom.told(whom),
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": reproduce.shown(study),

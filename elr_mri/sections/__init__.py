@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
-from elr_mri.sections.findings import Baseline, Evaluate, Report
+from elr_mri.sections.findings import Baseline, Evaluate, Progression, Report, Shift, Subgroups
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
@@ -71,15 +71,18 @@ __all__ = [
     "Pack",
     "Phantom",
     "Predict",
+    "Progression",
     "Published",
     "Register",
     "Report",
     "Review",
     "RoiPhantom",
     "Section",
+    "Shift",
     "Sop",
     "Split",
     "Study",
+    "Subgroups",
     "TableFit",
     "Tables",
     "Train",
@@ -115,6 +118,9 @@ class Study(Section):
     explain: Explain = Explain()
     lab: Lab = Lab()
     evaluate: Evaluate = Evaluate()
+    subgroups: Subgroups = Subgroups()
+    progression: Progression = Progression()
+    shift: Shift = Shift()
     report: Report = Report()
 
     def ablated(self) -> dict[str, Model]:

@@ -11,6 +11,14 @@ ABLATION_TABLE = FINDINGS / "tables" / "ablations.tsv"
 EXPLAINED = config.get("explain", {}).get("model")
 
 
+
+def compared(step):
+    """Prediction tables of the models that a step's section names; by default the report's reference and the model that is explained."""
+    named = (config.get(step) or {}).get("models") or [(config.get("report") or {}).get("reference", "volumes"), EXPLAINED]
+    files = {slug: expand(LEARNING / slug / "seed-{seed}" / "predictions.tsv", seed=SEEDS) for slug in MODELS}
+    return [path for name in dict.fromkeys(filter(None, named)) for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])]
+
+
 def if_ablated(files):
     """Inputs of the report where ablations are asked for, and from then on: a study that never made them trains none."""
 
@@ -85,6 +93,57 @@ use rule evaluate as evaluate_ablations with:
     log: RESULTS / "logs" / "evaluate_ablations.log",
 
 
+rule subgroups:
+    input:
+        predictions=compared("subgroups"),
+        scans=SCANS / "ingest" / "scans.tsv",
+    output:
+        report(FINDINGS / "tables" / "subgroups.tsv", caption="../report/subgroups.rst", category="Results"),
+    params:
+        config=section("subgroups"),
+        version=VERSIONS["subgroups"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "subgroups.log",
+    shell:
+        STEP + "subgroups {input.predictions:q} --scans {input.scans:q} --config {params.config:q} --output {output:q}" + LOGGED
+
+
+rule progression:
+    input:
+        predictions=compared("progression"),
+        scans=SCANS / "ingest" / "scans.tsv",
+        visits=SCANS / "ingest" / "visits.tsv",
+    output:
+        measures=report(FINDINGS / "tables" / "progression.tsv", caption="../report/progression.rst", category="Results"),
+        survival=FINDINGS / "tables" / "survival.tsv",
+        followed=FINDINGS / "tables" / "followed.tsv",
+    params:
+        config=section("progression"),
+        version=VERSIONS["progression"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "progression.log",
+    shell:
+        STEP + "progression {input.predictions:q} --scans {input.scans:q} --visits {input.visits:q} --config {params.config:q}"
+        " --output \"$(dirname {output.measures:q})\"" + LOGGED
+
+
+rule shift:
+    input:
+        scans=SCANS / "ingest" / "scans.tsv",
+        splits=SCANS / "split" / "splits.tsv",
+        packed=IMAGING / "pack" / "volumes.npy.json",
+        rois=IMAGING / "pack" / "roi_volumes.tsv",
+    output:
+        report(FINDINGS / "tables" / "shift.tsv", caption="../report/shift.rst", category="Results"),
+    params:
+        config=section("shift"),
+        version=VERSIONS["shift"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "shift.log",
+    shell:
+        STEP + "shift --scans {input.scans:q} --splits {input.splits:q} --packed \"$(dirname {input.packed:q})\" --config {params.config:q} --output {output:q}" + LOGGED
+
+
 rule report:
     input:
         results=FINDINGS / "tables" / "results.tsv",
@@ -97,6 +156,9 @@ rule report:
         reviewed=IMAGING / "review" / "review.html",
         histories=expand(LEARNING / "{slug}" / "seed-{seed}" / "history.tsv", slug=MODELS, seed=SEEDS),
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
+        subgroups=FINDINGS / "tables" / "subgroups.tsv",
+        shift=FINDINGS / "tables" / "shift.tsv",
+        progression=FINDINGS / "tables" / "progression.tsv",
         lab=lab_made,
         experiments=lab_rooms,
         audited=LAB / "audit" / "audit.json" if AUDITED else [],
@@ -123,5 +185,6 @@ rule report:
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
         " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
+        " --subgroups {input.subgroups:q} --shift {input.shift:q} --progression \"$(dirname {input.progression:q})\""
         " {params.models} {params.explained} {params.ablations} {params.lab} {params.experiments} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED
