@@ -13,12 +13,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
-from elr_mri.sections.findings import Baseline, Evaluate, Report
+from elr_mri.sections.findings import SPLIT_TABLES, Baseline, Evaluate, Report, RoiTables
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
     METHODS,
-    SPLIT_TABLES,
     Candidate,
     Fit,
     ImageNoise,
@@ -76,6 +75,7 @@ __all__ = [
     "Report",
     "Review",
     "RoiPhantom",
+    "RoiTables",
     "Section",
     "Sop",
     "Split",

@@ -4,13 +4,49 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elr_mri.sections.base import Section
+from elr_mri.sections.scans import Split
 
 Feature = Literal[
     "hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right", "hippocampus", "entorhinal"
 ]
+
+
+#: One table each, where a table is not of all scans.
+SPLIT_TABLES = ("train", "val", "test", "external")
+
+
+class RoiTables(Section):
+    """Which tables of ROI volumes: `path` is one table, or one each of `train`, `val`, `test` and `external` (FreeSurfer's columns, one row per scan);
+    or our own `roi_volumes.tsv` or `measure` folder as `path`, with `scans` and, if there is one, `splits`."""
+
+    path: str | None = None
+    scans: str | None = None
+    splits: str | None = None
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    external: str | None = None
+    external_cohorts: tuple[str, ...] = ()
+    subject: str | None = None
+    label: str | None = None
+    regions: tuple[str, ...] | None = None
+    split: Split = Split()
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_scans(self) -> RoiTables:
+        several = [name for name in SPLIT_TABLES if getattr(self, name)]
+        if several and (self.path or self.scans):
+            raise ValueError(
+                "either path (with scans and splits), or one table for each of train, val, test and external"
+            )
+        if several and not {"train", "val", "test"} <= set(several):
+            raise ValueError(f"tables of train, val and test; got {' and '.join(several)}")
+        if (self.scans or self.splits) and not (self.path and self.scans):
+            raise ValueError("scans (and splits) go with path, the volumes that `pack` or `measure` wrote")
+        return self
 
 
 class Baseline(Section):
