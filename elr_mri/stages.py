@@ -17,13 +17,14 @@ VERSIONS = {
     "measure": 4,
     "review": 1,
     "pack": 5,
-    "baseline": 2,
+    "baseline": 3,
     "train": 6,
     "predict": 2,
     "explain": 3,
     "lab": 3,
+    "fuse": 1,
     "evaluate": 2,
-    "report": 6,
+    "report": 7,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

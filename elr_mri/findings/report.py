@@ -16,7 +16,18 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
+from elr_mri.findings import (
+    ablations,
+    accounting,
+    baseline_told,
+    consort,
+    figures,
+    mislead,
+    page,
+    published,
+    style,
+    words,
+)
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -53,6 +64,8 @@ def report(
     review_path: Path | None = None,
     lab_dir: Path | None = None,
     audit_dir: Path | None = None,
+    baseline_dir: Path | None = None,
+    fuse_dir: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -80,6 +93,8 @@ def report(
         The page of `review`, which this page links to.
     lab_dir, audit_dir : paths
         The folders of `lab mri` and `lab audit`.
+    baseline_dir, fuse_dir : path
+        The folders of `baseline` and `fuse`.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -138,6 +153,8 @@ def report(
             results["level"].iloc[0], sum(len(group["methods"]) - 1 for group in varied_groups)
         ),
         "misled": misled,
+        "baselines": baseline_told.read(baseline_dir, fuse_dir),
+        "models": list(dict.fromkeys(results["model"])),
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),

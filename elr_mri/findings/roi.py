@@ -105,6 +105,14 @@ def checked(frame: pd.DataFrame, regions: tuple[str, ...], files: Sequence[Path]
     return RoiTable(frame[list(dict.fromkeys(columns))], regions, left_out, digests)
 
 
+def further_regions(path: Path) -> pd.DataFrame:
+    """The regions by FreeSurfer's names in a table of ours, but for those that it has under our names anyway: a column each, rows as there."""
+    ours = {name for names in COLUMNS["freesurfer"].values() for name in names}
+    told = {name: _spelled(name) for name in header(path) if _REGION.fullmatch(name) and name not in ours}
+    frame = read_table(path, {spelled: [name] for name, spelled in told.items()}) if told else pd.DataFrame()
+    return pd.DataFrame({name: numbers(frame[name]) for name in frame})
+
+
 def _foreign(path: Path, settings: RoiTables, section: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """A table with FreeSurfer's columns, or with the regions that the config names, and the regions that it has."""
     if path.is_dir():

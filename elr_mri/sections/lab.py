@@ -123,7 +123,11 @@ class Images(Section):
 
 
 class RoiPhantom(Section):
-    """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's."""
+    """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's.
+
+    `ages`: those of all groups of a cohort are alike, or as the cohorts enrolled them (`enrolment`: in one the young are patients, in the
+    other they are healthy; see `ENROLLED` in `elr_mri/phantom/roi_tables.py`).
+    """
 
     seed: Seed = 0
     n_train: Count = 460
@@ -131,6 +135,7 @@ class RoiPhantom(Section):
     n_test: Count = 96
     n_external: Count = 200
     effect_scale: Annotated[float, Field(ge=0)] = 1.0
+    ages: Literal["alike", "enrolment"] = "alike"
 
 
 class Candidate(Section):

@@ -1,14 +1,17 @@
 """Zone `findings`: from predictions, volumes and maps to tables, figures and the report."""
 
+EXPLAINED = config.get("explain", {}).get("model")
+#: The network that is fused with the volumes: the one named, else that of `explain`, else the first.
+FUSED = (config.get("fuse") or {}).get("model") or (EXPLAINED if EXPLAINED in MODELS else next(iter(MODELS), None))
 PREDICTIONS = [
     FINDINGS / "baseline" / "predictions.tsv",
     *expand(LEARNING / "{slug}" / "seed-{seed}" / "predictions.tsv", slug=MODELS, seed=SEEDS),
+    *([FINDINGS / "fuse" / "predictions.tsv"] if FUSED else []),
 ]
 #: The model that the ablations start from, then they, as `evaluate` is to compare them.
 ABLATED = [base_of(MODELS, config.get("ablations") or {}), *ABLATIONS] if ABLATIONS else []
 ABLATION_SCORES = FINDINGS / "ablations" / "tables" / "results.tsv"
 ABLATION_TABLE = FINDINGS / "tables" / "ablations.tsv"
-EXPLAINED = config.get("explain", {}).get("model")
 
 
 def if_ablated(files):
@@ -45,6 +48,23 @@ rule baseline:
     shell:
         STEP + "baseline --rois {input.rois:q} --scans {input.scans:q} --splits {input.splits:q}"
         " --config {params.config:q} --output \"$(dirname {output.model:q})\"" + LOGGED
+
+
+rule fuse:
+    input:
+        volumes=FINDINGS / "baseline" / "predictions.tsv",
+        networks=expand(LEARNING / "{slug}" / "seed-{seed}" / "predictions.tsv", slug=FUSED or [], seed=SEEDS),
+    output:
+        predictions=FINDINGS / "fuse" / "predictions.tsv",
+        model=FINDINGS / "fuse" / "model.json",
+    params:
+        config=section("fuse"),
+        networks=lambda wildcards, input: shlex.join(part for name in input.networks for part in ("--network", str(name))),
+        version=VERSIONS["fuse"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "fuse.log",
+    shell:
+        STEP + "fuse --volumes {input.volumes:q} {params.networks} --config {params.config:q} --output \"$(dirname {output.model:q})\"" + LOGGED
 
 
 rule evaluate:
@@ -93,6 +113,8 @@ rule report:
         explained=LEARNING / "explain" / EXPLAINED / "aggregate.nii.gz" if EXPLAINED else [],
         lab=lab_made,
         audited=LAB / "audit" / "audit.json" if AUDITED else [],
+        baselines=FINDINGS / "baseline" / "model.json",
+        fused=FINDINGS / "fuse" / "model.json" if FUSED else [],
         ablations=if_ablated(ABLATION_SCORES),
         ablated=if_ablated(expand(LEARNING / "{slug}" / "seed-{seed}" / "model.json", slug=ABLATED, seed=SEEDS[:1])),
     output:
@@ -107,6 +129,7 @@ rule report:
         explained=lambda wildcards, input: f"--explained {shlex.quote(str(Path(input.explained).parent))}" if input.explained else "",
         ablations=lambda wildcards, input: shlex.join(["--ablations", str(Path(input.ablations).parent), *(part for name in input.ablated for part in ("--ablated", str(Path(name).parent)))]) if input.ablations else "",
         lab=lambda wildcards, input: shlex.join(part for option, name in (("--lab", input.lab), ("--audited", input.audited)) if name for part in (option, str(Path(str(name)).parent))),
+        fused=lambda wildcards, input: f"--fused {shlex.quote(str(Path(input.fused).parent))}" if input.fused else "",
         registered=IMAGING / "register",
         study=json.dumps(config, sort_keys=True),
         version=VERSIONS["report"],
@@ -115,5 +138,5 @@ rule report:
     shell:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
         " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
-        " {params.models} {params.explained} {params.ablations} {params.lab} --study {params.study:q} --config {params.config:q}"
+        " {params.models} {params.explained} {params.ablations} {params.lab} --baselines \"$(dirname {input.baselines:q})\" {params.fused} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED
