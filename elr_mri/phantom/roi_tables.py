@@ -116,12 +116,12 @@ ADNI = Cohort("ADNI", (0.30, 0.43, 0.27), (74.0, 7.0), 12)
 NACC = Cohort("NACC", (0.52, 0.28, 0.20), (71.0, 9.0), 6, 0.04, 1.3)
 
 
-#: Ages of CN, MCI and AD (mean and deviation) where groups were enrolled at different ages, `ages: enrolment`. ADNI-1's (Petersen et al., Neurology 74, 2010:
-#: 75.8 ± 5.0, 74.7 ± 7.4, 75.3 ± 7.5), MCI a little younger for the early MCI of ADNI-GO and -2: its controls are old and alike in age,
-#: so that who is young is a patient. A centre's volunteers are younger and of all ages, its patients older: there the young are healthy.
+#: Ages of CN, MCI and AD (mean and deviation) where the groups of a cohort were enrolled at different ages, `ages: enrolment`. ADNI-1 took controls as old as its
+#: patients and more alike (75.8 ± 5.0, 74.7 ± 7.4, 75.3 ± 7.5: Petersen et al., Neurology 74, 2010), later phases early MCI that is younger: who is young there is a patient.
+#: A centre that takes volunteers of middle age, such as patients' children, has it the other way round: who is young is healthy.
 ENROLLED = {
-    "ADNI": ((75.8, 5.0), (73.0, 7.4), (75.3, 7.5)),
-    "NACC": ((65.0, 8.0), (74.0, 8.0), (76.0, 8.0)),
+    "ADNI": ((75.8, 5.0), (72.0, 7.4), (75.3, 7.5)),
+    "NACC": ((62.0, 7.0), (73.0, 8.0), (75.0, 8.0)),
 }
 
 
