@@ -156,14 +156,8 @@ def fit(logits: np.ndarray, labels: np.ndarray, penalty: float, *, weight: float
 def cross_validated(
     logits: np.ndarray, labels: np.ndarray, people: np.ndarray, *, folds: int, seed: int
 ) -> list[tuple[float, float]]:
-    """(penalty, log-loss over held-out subjects): the subjects of each class are dealt out to the folds in turn."""
-    rng = np.random.default_rng(seed)
-    names, first = np.unique(people, return_index=True)
-    order = rng.permutation(len(names))
-    order = order[np.argsort(labels[first][order], kind="stable")]
-    fold_of = dict(zip(names[order], np.arange(len(names)) % folds))
-    fold = np.array([fold_of[name] for name in people])
-    tried = []
+    """(penalty, log-loss over held-out subjects) of every penalty; `people` (n_scans,) says whose scan each is."""
+    fold, tried = deal(labels, people, folds=folds, seed=seed), []
     for penalty in PENALTIES:
         held = np.zeros(logits.shape[1:])
         for out in range(folds):
@@ -171,6 +165,15 @@ def cross_validated(
             held[fold == out] = fused(logits[:, fold == out], change)
         tried.append((penalty, log_loss(held, labels)))
     return tried
+
+
+def deal(labels: np.ndarray, people: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
+    """Fold of each scan, (n_scans,) int: the subjects of each class, by their first scan, are dealt out in turn."""
+    names, first = np.unique(people, return_index=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(labels[first][order], kind="stable")]
+    fold_of = dict(zip(names[order], np.arange(len(names)) % folds))
+    return np.array([fold_of[name] for name in people])
 
 
 def _inputs(logits: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def fit(train: pd.DataFrame, regions: Sequence[str], *, head: bool, age: bool) -
         "age": age and enough,
         "age_years": [float(low), float(high)],
         "usual_age_years": float(ages.clip(low, high).mean()) if len(ages) else 0.0,
-        "usual_log_icv": float(np.log(train[ICV]).median()) if head else 0.0,
+        "usual_log_icv": float(np.log(of[ICV]).median()) if head else 0.0,
     }
     design, values = _design(of, how), _values(of, regions)
     slopes = np.zeros((len(regions), 3))

@@ -84,7 +84,7 @@ def test_what_is_stored_predicts_the_same_after_reading_back(tmp_path, blobs, ki
 
 def test_the_temperature_is_the_best_on_validation(blobs):
     features, labels = blobs
-    logits = 6 * features[:, :3]
+    logits = 4 * (np.eye(3)[labels] + features[:, 3:6])
     warmth = candidates.temperature(logits, labels)
     losses = [candidates.log_loss(logits / t, labels) for t in (warmth * 0.9, warmth, warmth * 1.1)]
     assert losses[1] < min(losses[0], losses[2]) and warmth > 2
@@ -201,7 +201,7 @@ def test_nothing_but_training_and_validation_scans_reaches_the_model(tmp_path, d
     ("split", "change", "told"),
     [
         ("external", lambda rows: rows.drop(columns=ICV), "intracranial of some external scan"),
-        ("val", lambda rows: rows.drop(columns="diagnosis"), "diagnosis"),
+        ("val", lambda rows: rows.drop(columns="diagnosis"), "column DIAGNOSIS"),
         ("train", lambda rows: rows[WHO[:2] + ["diagnosis", "age", ICV]], "baseline.tables.regions"),
         ("train", lambda rows: rows[rows["diagnosis"] != "AD"], "train scans of CN, MCI and AD"),
     ],

@@ -104,23 +104,25 @@ def test_stacking_from_nothing_is_scikit_learn_s_logistic_regression():
     assert np.abs(fusing.fit(logits, labels, 1e6)).max() < 1e-5 and not fusing.fit(logits, labels, np.inf).any()
 
 
-def test_no_subject_is_in_two_folds(monkeypatch):
+def test_folds_hold_whole_subjects_and_all_classes():
     rng = np.random.default_rng(0)
-    people = np.repeat([f"p{k}" for k in range(30)], rng.integers(1, 5, 30))
-    labels = (np.unique(people, return_inverse=True)[1] % 3).astype(int)
-    logits = log_softmax(rng.normal(size=(2, len(people), 3)), axis=2)
-    held, whole = [], fusing.fit
+    people = rng.permutation(np.repeat([f"p{k}" for k in range(30)], rng.integers(1, 5, 30)))
+    labels = np.array([int(name[1:]) % 3 for name in people])
+    fold = fusing.deal(labels, people, folds=5, seed=0)
+    assert pd.Series(fold).groupby(people).nunique().max() == 1
+    assert pd.DataFrame({"fold": fold, "label": labels}).drop_duplicates().shape[0] == 15
+    assert not np.array_equal(fold, fusing.deal(labels, people, folds=5, seed=1))
 
-    def spy(part, own, penalty, **keys):
-        held.append(len(own))
-        return whole(part, own, penalty, **keys)
 
-    monkeypatch.setattr(fusing, "fit", spy)
-    tried = fusing.cross_validated(logits, labels, people, folds=5, seed=0)
-    assert [penalty for penalty, _ in tried] == list(fusing.PENALTIES)
-    # noise is not to be learnt: the mean, or next to it, is chosen
-    assert min(tried, key=lambda trial: trial[1])[0] >= 0.3
-    assert sum(held[:5]) == 4 * len(people)
+def test_a_held_out_subject_is_not_learnt_from():
+    """Logits that only tell the subject are of no use for another: the mean, which has learnt nothing, is best."""
+    rng = np.random.default_rng(0)
+    people, labels = np.repeat(np.arange(60), 3), np.repeat(rng.integers(3, size=60), 3)
+    logits = np.zeros((2, 180, 3)) + 2 * rng.normal(size=(60, 3)).repeat(3, axis=0)
+    logits[1] = -logits[0]
+    tried = dict(fusing.cross_validated(logits, labels, people, folds=5, seed=0))
+    assert tried[np.inf] == pytest.approx(np.log(3)) and min(tried, key=tried.get) >= 1
+    assert fusing.log_loss(fusing.fused(logits, fusing.fit(logits, labels, 0.01)), labels) < np.log(3) - 0.01
 
 
 @pytest.mark.parametrize("keys", [{"model": "resnet18"}, {"baseline": "volumes-all"}])
