@@ -41,12 +41,13 @@ def fit_and_predict(
         scan_id, subject_id, cohort, split, diagnosis, age_years, `intracranial` and the regions, mm³ or mm; blanks allowed.
     """
     table = _predictable(table, regions)
-    _check_blanks(table, settings)
+    head = settings.head == "controls" and bool(table[ICV].notna().any())
+    if settings.head == "controls" and not head:
+        print(f"baseline: {MODEL}: no scan has an intracranial volume; head size is left in", flush=True)
+    _check_blanks(table, settings, head=head)
     train = table[table["split"] == "train"]
-    age = settings.age == "controls"
-    how = wscores.fit(train, regions, head=settings.head == "controls", age=age) | {
-        "age_is_feature": settings.age == "feature"
-    }
+    how = wscores.fit(train, regions, head=head, age=settings.age == "controls")
+    how |= {"age_is_feature": settings.age == "feature"}
     features, labels = matrix(table, how), table["diagnosis"].map(CLASSES.index).to_numpy()
     parts = {split: (table["split"] == split).to_numpy() for split in ("train", "val")}
     chosen, trials = candidates.choose(
@@ -132,9 +133,9 @@ def _predictable(table: pd.DataFrame, regions: Sequence[str]) -> pd.DataFrame:
     return table[~lacking].reset_index(drop=True)
 
 
-def _check_blanks(table: pd.DataFrame, settings: config.AllRegions) -> None:
+def _check_blanks(table: pd.DataFrame, settings: config.AllRegions, *, head: bool) -> None:
     """Tell blank head sizes and ages; refuse a split that knows none of them."""
-    needed = [(ICV, "head")] * (settings.head == "controls") + [("age_years", "age")] * (settings.age != "ignore")
+    needed = [(ICV, "head")] * head + [("age_years", "age")] * (settings.age != "ignore")
     for column, key in needed:
         blank = table[column].isna()
         for split in (split for split in SPLITS if (table["split"] == split).any()):

@@ -197,6 +197,16 @@ def test_nothing_but_training_and_validation_scans_reaches_the_model(tmp_path, d
         assert after[key] == before[key]
 
 
+def test_without_any_intracranial_volume_head_size_is_left_in_and_told(tmp_path, drawn, capsys):
+    drop = dict.fromkeys(("train", "val", "test", "external"), lambda rows: rows.drop(columns=ICV))
+    settings = config.Baseline(
+        tables=_tables(tmp_path, drawn, **drop), normalise="none", all_regions=config.AllRegions(models=("logistic",))
+    )
+    predictions = PREDICTIONS.read(baseline_of_tables(settings=settings, out_dir=tmp_path / "out"))
+    assert "head size is left in" in capsys.readouterr().out
+    assert predictions.groupby("model")["scan_id"].nunique().eq(len(drawn)).all()
+
+
 @pytest.mark.parametrize(
     ("split", "change", "told"),
     [
