@@ -1,7 +1,7 @@
 """Early Alzheimer detection from structural MRI, from downloads to a report.
 
     download folders --ingest--> scan table --convert, register, measure, pack--> one array cache
-        --train, predict, explain--> models, predictions, saliency --baseline, evaluate, report--> results/report.html
+        --train, predict, explain--> models, predictions, saliency --baseline, fuse, evaluate, report--> results/report.html
 
 A zone is one package folder, one rule file and one results folder of the same name:
 scans, imaging, learning, findings. A rule names files; `python -m elr_mri <step>` computes.

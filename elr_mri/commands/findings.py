@@ -9,24 +9,66 @@ import typer
 
 from elr_mri import config
 from elr_mri.commands import app
-from elr_mri.options import DEFAULTS, Config, Output, Packed, Scans, Splits
+from elr_mri.errors import BadInput
+from elr_mri.options import DEFAULTS, Config, Output, Packed, Scans
 
 
 @app.command(
-    epilog="Example: `elr-mri baseline --rois results/imaging/pack/roi_volumes.tsv --scans scans.tsv --splits splits.tsv --output results/findings/baseline`"
+    epilog="Example: `elr-mri baseline --rois results/imaging/pack/roi_volumes.tsv --scans scans.tsv --splits splits.tsv --output results/findings/baseline`, or of FreeSurfer tables `elr-mri baseline --train ADNI_train_volumes.tsv --val ADNI_val_volumes.tsv --test ADNI_test_volumes.tsv --external NACC_volumes.tsv --output baseline`"
 )
 def baseline(
-    rois: Annotated[Path, typer.Option(help="roi_volumes.tsv, as `pack` wrote it.")],
-    scans: Scans,
-    splits: Splits,
+    output: Output,
+    rois: Annotated[Path | None, typer.Option(help="roi_volumes.tsv, as `pack` wrote it.")] = None,
+    scans: Annotated[Path | None, typer.Option(help="The scan table, scans.tsv; goes with --rois.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="The split table, splits.tsv; goes with --rois.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="In place of these: one table with FreeSurfer's columns, diagnosis, age and split."),
+    ] = None,
+    train: Annotated[Path | None, typer.Option(help="Or one such table for each split.")] = None,
+    val: Annotated[Path | None, typer.Option(help="As --train.")] = None,
+    test: Annotated[Path | None, typer.Option(help="As --train.")] = None,
+    external: Annotated[Path | None, typer.Option(help="As --train; scans of other cohorts.")] = None,
+    config_: Config = DEFAULTS,
+) -> None:
+    """Fit the volume baselines, hippocampus and entorhinal cortex alone and all regions, and predict every scan with them."""
+    from elr_mri.findings.baseline import baseline as run
+    from elr_mri.findings.baseline import baseline_of_tables
+
+    settings = config.section(config.Baseline, "baseline", config_)
+    named = {"path": table, "train": train, "val": val, "test": test, "external": external}
+    named = {name: str(path) for name, path in named.items() if path is not None}
+    if named:
+        tables = settings.tables.model_dump(exclude_unset=True) | named
+        tables = config.parse(config.RoiTables, tables, where="baseline")
+        settings = settings.model_copy(update={"tables": tables})
+    if rois is not None and scans is not None and splits is not None and not named:
+        run(roi_path=rois, scans_path=scans, splits_path=splits, settings=settings, out_dir=output)
+    elif (rois, scans, splits) == (None, None, None) and (settings.tables.path or settings.tables.train):
+        baseline_of_tables(settings=settings, out_dir=output)
+    else:
+        raise BadInput(
+            expected="--rois, --scans and --splits, or tables by --table or by --train, --val and --test",
+            got="neither or both",
+            where="elr-mri baseline",
+            fix="Name one or the other.",
+        )
+
+
+@app.command(
+    epilog="Example: `elr-mri fuse --volumes results/findings/baseline/predictions.tsv --network results/learning/wide/seed-0/predictions.tsv --output results/findings/fuse`"
+)
+def fuse(
+    volumes: Annotated[Path, typer.Option(help="predictions.tsv of `baseline`.")],
+    network: Annotated[list[Path], typer.Option(help="predictions.tsv of a network; given for each of its seeds.")],
     output: Output,
     config_: Config = DEFAULTS,
 ) -> None:
-    """Fit the volume baseline and predict every packed scan with it."""
-    from elr_mri.findings.baseline import baseline as run
+    """Fuse a volume baseline and a network by stacking on the validation scans."""
+    from elr_mri.findings.fuse import fuse as run
 
-    settings = config.section(config.Baseline, "baseline", config_)
-    run(roi_path=rois, scans_path=scans, splits_path=splits, settings=settings, out_dir=output)
+    settings = config.section(config.Fuse, "fuse", config_)
+    run(volume_path=volumes, network_paths=network, settings=settings, out_dir=output)
 
 
 @app.command(epilog="Example: `elr-mri evaluate results/learning/*/seed-0/predictions.tsv --output results/findings`")
@@ -120,6 +162,8 @@ def report(
     subgroups: Annotated[Path | None, typer.Option(help="The table of `subgroups`.")] = None,
     shift: Annotated[Path | None, typer.Option(help="The table of `shift`.")] = None,
     progression: Annotated[Path | None, typer.Option(help="The folder of the tables of `progression`.")] = None,
+    baselines: Annotated[Path | None, typer.Option(help="The folder that `baseline` wrote.")] = None,
+    fused: Annotated[Path | None, typer.Option(help="The folder that `fuse` wrote.")] = None,
     config_: Config = DEFAULTS,
 ) -> None:
     """Draw the figures and write the one page that people read."""
@@ -149,4 +193,6 @@ def report(
         subgroups_path=subgroups,
         shift_path=shift,
         progression_dir=progression,
+        baseline_dir=baselines,
+        fuse_dir=fused,
     )

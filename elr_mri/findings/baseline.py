@@ -1,9 +1,9 @@
-"""The volume baseline: what hippocampal and entorhinal volumes alone can tell.
+"""The volume baselines: what volumes alone can tell, those of hippocampus and entorhinal cortex (`volumes`), and all (`volumes-all`).
 
-Head size is taken out of each region's volume (`normalise.py`), the result standardised by the
+Of the first, head size is taken out of each region's volume (`normalise.py`), the result standardised by the
 training scans and fed to a multinomial logistic regression whose regularisation is chosen by
 the log-loss on the validation scans. The model is stored as numbers in `model.json`, never as
-a pickle, with a small reference beside them: the hippocampus of cognitively normal training
+a pickle; nor is the second (`all_regions.py`). With it goes a small reference beside them: the hippocampus of cognitively normal training
 scans by age, so that one scan's volume can be told as a percentile. The source of the volumes stands in it too:
 volumes of another source are not comparable.
 """
@@ -22,10 +22,11 @@ from sklearn.linear_model import LogisticRegression
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
-from elr_mri.findings import normalise
+from elr_mri.findings import all_regions, normalise, roi
 from elr_mri.findings.metrics import score
 from elr_mri.findings.normalise import ICV, MIN_CONTROLS
-from elr_mri.imaging.labels import ROI_TABLE, TOTALS
+from elr_mri.imaging.given import COLUMNS
+from elr_mri.imaging.labels import ROI_TABLE, TOTALS, VOLUMES
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.table import CLASSES, SPLIT, UNUSED, join_splits, read_scans
 from elr_mri.stages import VERSIONS
@@ -37,19 +38,20 @@ STRENGTHS = tuple(float(c) for c in np.logspace(-3, 3, 13))
 
 
 def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: config.Baseline, out_dir: Path) -> Path:
-    """Train the volume baseline and predict every packed scan that takes part; returns the path of `predictions.tsv`.
+    """Train the volume baselines and predict every packed scan that takes part; returns the path of `predictions.tsv`.
 
     Parameters
     ----------
     roi_path : path
-        `pack/roi_volumes.tsv`: scan_id, one column per region in mm³, and the volumes' source. A scan that lacks a
-        volume that is needed is not predicted, and is told.
+        `pack/roi_volumes.tsv`: scan_id, one column per region in mm³, and the volumes' source; further regions by FreeSurfer's names serve
+        `volumes-all`. A scan that lacks a volume that is needed is not predicted, and is told.
     scans_path, splits_path : path
         `scans.tsv` and `splits.tsv`.
     out_dir : path
-        Receives `model.json` and `predictions.tsv`.
+        Receives `model.json`, `volumes-all.json` and `.npz`, and `predictions.tsv`.
     """
-    table = read_volumes(roi_path).merge(_scans(scans_path, splits_path), on="scan_id", how="left")
+    volumes, further = read_volumes(roi_path), roi.further_regions(roi_path)
+    table = volumes.join(further).merge(_scans(scans_path, splits_path), on="scan_id", how="left")
     if (lost := table["split"].isna()).any():
         raise BadInput(
             expected="every scan of the volume table in the scan table",
@@ -58,7 +60,54 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
             fix="Run `pack` again after `ingest`.",
         )
     table = table[table["split"] != UNUSED].reset_index(drop=True)
-    source, train = _one_source(table, roi_path), table[table["split"] == "train"]
+    inputs = {"roi_volumes": roi_path, "scans": scans_path, "splits": splits_path}
+    digests = {name: provenance.digest_file(path) for name, path in inputs.items()}
+    return _run(table, tuple(further.columns), settings, out_dir, digests, where=roi_path)
+
+
+def baseline_of_tables(*, settings: config.Baseline, out_dir: Path) -> Path:
+    """As `baseline`, on the tables that `settings.tables` names: FreeSurfer's columns, diagnosis, age and subject in the same rows."""
+    rows, regions, files = roi.read_foreign(settings.tables, "baseline.tables")
+    found = roi.checked(rows, regions, files, settings.tables)
+    ours = {name: ours for ours, names in COLUMNS["freesurfer"].items() for name in names}
+    table = found.scans.rename(columns={name: ours[name] for name in found.regions if name in ours})
+    if table["scan_id"].duplicated().any():
+        table["scan_id"] = table["cohort"].astype("str") + "_" + table["scan_id"]
+    table = table.assign(diagnosis=table["label"].map(dict(enumerate(CLASSES))), source="freesurfer", note=None)
+    table = table.reindex(columns=list(dict.fromkeys([*table.columns, *VOLUMES])))
+    further = tuple(name for name in found.regions if name not in ours)
+    return _run(table, further, settings, out_dir, found.digests, where=files[0])
+
+
+def _run(
+    table: pd.DataFrame,
+    further: tuple[str, ...],
+    settings: config.Baseline,
+    out_dir: Path,
+    digests: Mapping[str, str],
+    *,
+    where: Path,
+) -> Path:
+    """Fit both baselines to a table of scans with our volumes and the `further` regions, and write them."""
+    known = known_sides(table[table["split"] == "train"])
+    told = []
+    if known or not further:
+        told.append(_medial_temporal(table, settings, out_dir, where=where))
+    else:
+        print(f"baseline: no hippocampus or entorhinal cortex in {where}; {MODEL} is not made", flush=True)
+    if settings.all_regions is not None:
+        train = table[table["split"] == "train"]
+        regions = [*known, *(name for name in further if train[name].notna().any())]
+        told += all_regions.fit_and_predict(table, regions, settings.all_regions, out_dir, seed=settings.seed)
+    out = Path(out_dir) / "predictions.tsv"
+    PREDICTIONS.write(pd.concat(told, ignore_index=True), out)
+    provenance.record(out, step="baseline", version=VERSION, settings=settings, inputs=digests)
+    return out
+
+
+def _medial_temporal(table: pd.DataFrame, settings: config.Baseline, out_dir: Path, *, where: Path) -> pd.DataFrame:
+    """The talk's baseline, hippocampus and entorhinal cortex alone: writes `model.json`, returns its predictions."""
+    source, train = _one_source(table, where), table[table["split"] == "train"]
     regions = known_sides(train) if settings.features == "auto" else settings.features
     table = _with_volumes(table, regions, settings.normalise)
     controls = table[(table["split"] == "train") & (table["diagnosis"] == "CN")]
@@ -71,18 +120,7 @@ def baseline(*, roi_path: Path, scans_path: Path, splits_path: Path, settings: c
         "reference": _reference(controls, hippocampi, how),
     }
     provenance.write_json(Path(out_dir) / "model.json", model)
-    predictions = prediction_table(table, logits(model, features), model=MODEL, seed=settings.seed)
-    out = Path(out_dir) / "predictions.tsv"
-    PREDICTIONS.write(predictions, out)
-    inputs = {"roi_volumes": roi_path, "scans": scans_path, "splits": splits_path}
-    provenance.record(
-        out,
-        step="baseline",
-        version=VERSION,
-        settings=settings,
-        inputs={name: provenance.digest_file(path) for name, path in inputs.items()},
-    )
-    return out
+    return prediction_table(table, logits(model, features), model=MODEL, seed=settings.seed)
 
 
 def read_volumes(path: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from elr_mri import config, pages, provenance
 from elr_mri.findings import (
     ablations,
     accounting,
+    baseline_told,
     consort,
     elsewhere,
     figures,
@@ -73,6 +74,8 @@ def report(
     subgroups_path: Path | None = None,
     shift_path: Path | None = None,
     progression_dir: Path | None = None,
+    baseline_dir: Path | None = None,
+    fuse_dir: Path | None = None,
 ) -> Path:
     """Draw the figures and write the page; returns `page_path`.
 
@@ -104,6 +107,8 @@ def report(
         The folders of `lab linear`, `lab images` and `lab tables`, of these names.
     subgroups_path, shift_path, progression_dir : paths
         The tables of `subgroups` and `shift`, and the folder of those of `progression`.
+    baseline_dir, fuse_dir : path
+        The folders of `baseline` and `fuse`.
     """
     scans = read_scans(scans_path)
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
@@ -205,6 +210,8 @@ def report(
         "misled": misled,
         "others": others,
         "whom": for_whom.told(whom),
+        "baselines": baseline_told.read(baseline_dir, fuse_dir),
+        "models": list(dict.fromkeys(results["model"])),
         "explained": explain_dir.name if explain_dir else None,
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": reproduce.shown(study),

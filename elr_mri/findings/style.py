@@ -28,6 +28,9 @@ MODEL_STYLES = (
     ("#CC79A7", "D", (0, (6, 1.5))),
     ("#E69F00", "P", (0, (2.5, 1))),
     ("#D55E00", "X", "-"),
+    ("#332288", "<", (0, (3, 1, 1, 1, 1, 1))),
+    ("#999933", ">", (0, (1, 2.5))),
+    ("#AA4499", "*", "-"),
 )
 #: Sequential, dark to light, even in lightness: readable in grey.
 SALIENCY_MAP = "inferno"

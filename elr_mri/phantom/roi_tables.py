@@ -116,6 +116,15 @@ ADNI = Cohort("ADNI", (0.30, 0.43, 0.27), (74.0, 7.0), 12)
 NACC = Cohort("NACC", (0.52, 0.28, 0.20), (71.0, 9.0), 6, 0.04, 1.3)
 
 
+#: Ages of CN, MCI and AD (mean and deviation) where the groups of a cohort were enrolled at different ages, `ages: enrolment`. ADNI-1 took controls as old as its
+#: patients and more alike (75.8 ± 5.0, 74.7 ± 7.4, 75.3 ± 7.5: Petersen et al., Neurology 74, 2010), later phases early MCI that is younger: who is young there is a patient.
+#: A centre that takes volunteers of middle age, such as patients' children, has it the other way round: who is young is healthy.
+ENROLLED = {
+    "ADNI": ((75.8, 5.0), (72.0, 7.4), (75.3, 7.5)),
+    "NACC": ((62.0, 7.0), (73.0, 8.0), (75.0, 8.0)),
+}
+
+
 def roi_tables(settings: RoiPhantom, out_dir: Path | str) -> Path:
     """Write `roi_volumes.tsv`, one row per scan, columns as FreeSurfer names them; diagnosis is the true one. Returns its path."""
     path = Path(out_dir) / "roi_volumes.tsv"
@@ -148,7 +157,7 @@ def draw_table(settings: RoiPhantom) -> pd.DataFrame:
 
 def _draw_cohort(rng: np.random.Generator, cohort: Cohort, n: int, first: int, settings: RoiPhantom) -> pd.DataFrame:
     """The scans of `n` subjects, numbered from `first`."""
-    people = _subjects(rng, cohort, n)
+    people = _subjects(rng, cohort, n, settings)
     subject = np.repeat(np.arange(n), people["n_visits"])
     visit = np.concatenate([np.arange(k) for k in people["n_visits"]])
     years = np.array(MONTHS)[visit] / 12
@@ -182,7 +191,7 @@ def _draw_cohort(rng: np.random.Generator, cohort: Cohort, n: int, first: int, s
     return pd.DataFrame(columns)
 
 
-def _subjects(rng: np.random.Generator, cohort: Cohort, n: int) -> dict[str, np.ndarray]:
+def _subjects(rng: np.random.Generator, cohort: Cohort, n: int, settings: RoiPhantom) -> dict[str, np.ndarray]:
     """What stays the same over a subject's visits: (n,) of each."""
     group = rng.choice(len(GROUPS), size=n, p=cohort.shares)
     centre, spread, _, progression = np.array(list(GROUPS.values())).T
@@ -194,13 +203,21 @@ def _subjects(rng: np.random.Generator, cohort: Cohort, n: int) -> dict[str, np.
         "rate": progression[group] * rng.gamma(2.0, 0.5, n),
         "reading": SUBJECT_READING_SD * rng.standard_normal(n),
         "reserve": rng.standard_normal(n),
-        "age": rng.normal(*cohort.age, n).clip(55, 95),
+        "age": (_enrolled(rng, cohort, group) if settings.ages == "enrolment" else rng.normal(*cohort.age, n)).clip(
+            55, 95
+        ),
         "male": male,
         "head": HEAD_SD * rng.standard_normal(n) + SEX_HEAD * (male - 0.5),
         "scanner": rng.integers(cohort.n_scanners, size=n),
         "brain": BRAIN_SD * rng.standard_normal(n),
         **{family: FAMILY_SD * rng.standard_normal(n) for family in families},
     }
+
+
+def _enrolled(rng: np.random.Generator, cohort: Cohort, group: np.ndarray) -> np.ndarray:
+    """Ages of subjects (n,) whose cohort was enrolled with another age for each group (n,)."""
+    centre, spread = np.array(ENROLLED[cohort.name]).T
+    return centre[group] + spread[group] * rng.standard_normal(len(group))
 
 
 def _pairs() -> Iterator[tuple[str, dict[str, Region]]]:

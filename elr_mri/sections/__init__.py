@@ -13,12 +13,22 @@ from pydantic import Field, ValidationError, model_validator
 
 from elr_mri import variants
 from elr_mri.sections.base import Section
-from elr_mri.sections.findings import Baseline, Evaluate, Progression, Report, Shift, Subgroups
+from elr_mri.sections.findings import (
+    SPLIT_TABLES,
+    AllRegions,
+    Baseline,
+    Evaluate,
+    Fuse,
+    Progression,
+    Report,
+    RoiTables,
+    Shift,
+    Subgroups,
+)
 from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
     METHODS,
-    SPLIT_TABLES,
     Candidate,
     Fit,
     ImageNoise,
@@ -43,6 +53,7 @@ __all__ = [
     "RECIPES",
     "SPLIT_TABLES",
     "Ablations",
+    "AllRegions",
     "Anatomy",
     "Atlases",
     "Audit",
@@ -56,6 +67,7 @@ __all__ = [
     "Evaluate",
     "Explain",
     "Fit",
+    "Fuse",
     "Gce",
     "ImageNoise",
     "Images",
@@ -77,6 +89,7 @@ __all__ = [
     "Report",
     "Review",
     "RoiPhantom",
+    "RoiTables",
     "Section",
     "Shift",
     "Sop",
@@ -91,6 +104,10 @@ __all__ = [
 
 
 warnings.filterwarnings("ignore", message='Field name "register" in "Study" shadows')  # the word of a stage
+
+
+#: Names that models of a study and its ablations may not have; all but the last are models of ours.
+RESERVED = ("volumes", "volumes-all", "volumes-all-prior", "fused", "explain")
 
 
 class Study(Section):
@@ -117,6 +134,7 @@ class Study(Section):
     predict: Predict = Predict()
     explain: Explain = Explain()
     lab: Lab = Lab()
+    fuse: Fuse = Fuse()
     evaluate: Evaluate = Evaluate()
     subgroups: Subgroups = Subgroups()
     progression: Progression = Progression()
@@ -145,9 +163,9 @@ class Study(Section):
                 raise ValueError(f"ablations.variants.{slug} must change a key of the base model; got none")
         if self.ablations.variants and not models:
             raise ValueError("ablations need a base model in train.models; got none")
-        if taken := {"volumes", "explain", *models} & set(self.ablated()):
+        if taken := {*RESERVED, *models} & set(self.ablated()):
             raise ValueError(
-                f"ablations must have other names than train.models, volumes and explain; got {min(taken)!r}"
+                f"ablations must have other names than train.models, {' and '.join(RESERVED)}; got {min(taken)!r}"
             )
         return self
 
@@ -183,15 +201,19 @@ class Study(Section):
     def _names_fit_together(self) -> Study:
         models = list(self.train.models)
         for slug in models:
-            if not re.fullmatch(r"[a-z0-9-]+", slug) or slug in ("volumes", "explain"):
+            if not re.fullmatch(r"[a-z0-9-]+", slug) or slug in RESERVED:
                 raise ValueError(
-                    f"train.models must be named in a-z, 0-9 and -, and not volumes or explain; got {slug!r}"
+                    f"train.models must be named in a-z, 0-9 and -, and not {' or '.join(RESERVED)}; got {slug!r}"
                 )
         if models and self.explain.model not in models:
             raise ValueError(f"explain.model must be one of {', '.join(models)}; got {self.explain.model!r}")
-        if models and self.report.reference not in ("volumes", *models):
+        if models and self.fuse.model not in (None, *models):
+            raise ValueError(f"fuse.model must be one of {', '.join(models)}; got {self.fuse.model!r}")
+        if self.fuse.baseline == "volumes-all" and self.baseline.all_regions is None:
+            raise ValueError("fuse.baseline: volumes-all needs baseline.all_regions; got null")
+        if models and self.report.reference not in (*RESERVED[:-1], *models):
             raise ValueError(
-                f"report.reference must be volumes or one of {', '.join(models)}; got {self.report.reference!r}"
+                f"report.reference must be {', '.join(RESERVED[:-1])} or one of {', '.join(models)}; got {self.report.reference!r}"
             )
         if self.pack.space != "affine" and not self.register.write_warped:
             raise ValueError(f"pack.space: {self.pack.space} needs register.write_warped: true")

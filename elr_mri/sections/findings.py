@@ -7,23 +7,102 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from elr_mri.sections.base import Section
+from elr_mri.sections.scans import Split
 
 Feature = Literal[
     "hippocampus_left", "hippocampus_right", "entorhinal_left", "entorhinal_right", "hippocampus", "entorhinal"
 ]
 
 
+#: One table each, where a table is not of all scans.
+SPLIT_TABLES = ("train", "val", "test", "external")
+
+
+class RoiTables(Section):
+    """Which tables of ROI volumes: `path` is one table, or one each of `train`, `val`, `test` and `external` (FreeSurfer's columns, one row per scan);
+    or our own `roi_volumes.tsv` or `measure` folder as `path`, with `scans` and, if there is one, `splits`."""
+
+    path: str | None = None
+    scans: str | None = None
+    splits: str | None = None
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    external: str | None = None
+    external_cohorts: tuple[str, ...] = ()
+    subject: str | None = None
+    label: str | None = None
+    regions: tuple[str, ...] | None = None
+    split: Split = Split()
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_scans(self) -> RoiTables:
+        several = [name for name in SPLIT_TABLES if getattr(self, name)]
+        if several and (self.path or self.scans):
+            raise ValueError(
+                "either path (with scans and splits), or one table for each of train, val, test and external"
+            )
+        if several and not {"train", "val", "test"} <= set(several):
+            raise ValueError(f"tables of train, val and test; got {' and '.join(several)}")
+        if (self.scans or self.splits) and not (self.path and self.scans):
+            raise ValueError("scans (and splits) go with path, the volumes that `pack` or `measure` wrote")
+        return self
+
+
+class AllRegions(Section):
+    """The second volume baseline, `volumes-all`: all regions that there are, and what is done about head size, age and external cohorts.
+
+    `age` and `head`: taken out by the lines of healthy people (`controls`), or left in (`ignore`); age may be a `feature`. `models` is what validation chooses
+    from. `align` moves an external cohort's features, and `prior_shift` adds a model `volumes-all-prior` with the classes' shares estimated there; see
+    `elr_mri/findings/adaptation.py`.
+    """
+
+    age: Literal["controls", "ignore", "feature"] = "controls"
+    head: Literal["controls", "ignore"] = "controls"
+    models: Annotated[tuple[Literal["logistic", "forest", "boosting", "mean"], ...], Field(min_length=1)] = (
+        "logistic",
+        "forest",
+        "boosting",
+        "mean",
+    )
+    align: Literal["none", "location", "mixture"] = "none"
+    prior_shift: bool = False
+
+    @model_validator(mode="after")
+    def _the_mean_is_of_several(self) -> AllRegions:
+        if len(set(self.models)) < len(self.models) or ("mean" in self.models and len(self.models) < 3):
+            raise ValueError(
+                f"models must be different, and mean is that of two others or more; got {', '.join(self.models)}"
+            )
+        return self
+
+
 class Baseline(Section):
-    """The volume baseline, chosen on validation.
+    """The volume baselines, chosen on validation.
 
     `features` auto is each region's sides where the source of the volumes tells them, else its sum. `normalise` is how
-    head size is taken out, see `elr_mri/findings/normalise.py`.
+    head size is taken out, see `elr_mri/findings/normalise.py`. `all_regions` is the second one (null: not made); `tables` what is read in place of the
+    study's scans where the step is run by hand.
     """
 
     seed: int = 0
     features: tuple[Feature, ...] | Literal["auto"] = "auto"
     normalise: Literal["ratio", "residual", "none"] = "ratio"
     use_age: bool = False
+    all_regions: AllRegions | None = AllRegions()
+    tables: RoiTables = RoiTables()
+
+
+class Fuse(Section):
+    """A network and a volume baseline put together on validation.
+
+    `model` is the network (null: that of `explain`, else the first), `baseline` what it is fused with.
+    """
+
+    seed: int = 0
+    model: str | None = None
+    baseline: Literal["volumes", "volumes-all"] = "volumes"
+    folds: Annotated[int, Field(ge=2)] = 5
 
 
 class Evaluate(Section):

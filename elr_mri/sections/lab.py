@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from elr_mri.errors import BadInput
 from elr_mri.sections.base import Positive, Section, Share
+from elr_mri.sections.findings import RoiTables
 from elr_mri.sections.loss import Loss
-from elr_mri.sections.scans import Split
 from elr_mri.variants import LOSSES
 
 T = TypeVar("T")
@@ -28,9 +28,6 @@ def _different(values: tuple[T, ...]) -> tuple[T, ...]:
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_different)]
 Shares = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_different)]
 Methods = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_different)]
-#: One table each, where a table is not of all scans.
-SPLIT_TABLES = ("train", "val", "test", "external")
-
 #: The ways to learn from wrong labels that the lab compares, by name; `lab.methods` adds to them or replaces them.
 METHODS: dict[str, Loss] = {name: Loss(**keys) for name, keys in LOSSES.items()}
 
@@ -126,7 +123,11 @@ class Images(Section):
 
 
 class RoiPhantom(Section):
-    """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's."""
+    """The synthetic table of ROI volumes: subjects of each split, and the planted disease effect relative to the literature's.
+
+    `ages`: those of all groups of a cohort are alike, or as the cohorts enrolled them (`enrolment`: in one the young are patients, in the
+    other they are healthy; see `ENROLLED` in `elr_mri/phantom/roi_tables.py`).
+    """
 
     seed: Seed = 0
     n_train: Count = 460
@@ -134,6 +135,7 @@ class RoiPhantom(Section):
     n_test: Count = 96
     n_external: Count = 200
     effect_scale: Annotated[float, Field(ge=0)] = 1.0
+    ages: Literal["alike", "enrolment"] = "alike"
 
 
 class Candidate(Section):
@@ -177,7 +179,7 @@ class TableFit(Fit):
     device: str = "cpu"
 
 
-class Tables(Section):
+class Tables(RoiTables):
     """Tables of ROI volumes: which, what is made of them, the noise and the methods compared.
 
     `path` is one table (FreeSurfer's columns, one row per scan; or our `roi_volumes.tsv` or `measure` folder, with `scans` and, if there is one, `splits`);
@@ -185,21 +187,9 @@ class Tables(Section):
     table `phantom` is drawn. `grids` replaces what is tried of a method; by default what `lab.methods` sets of it is not tried otherwise.
     """
 
-    path: str | None = None
-    scans: str | None = None
-    splits: str | None = None
-    train: str | None = None
-    val: str | None = None
-    test: str | None = None
-    external: str | None = None
-    external_cohorts: tuple[str, ...] = ()
-    subject: str | None = None
-    label: str | None = None
-    regions: tuple[str, ...] | None = None
     normalise: Literal["ratio", "residual", "none"] = "residual"
     use_age: bool = False
     missing: Literal["median", "refuse"] = "median"
-    split: Split = Split()
     phantom: RoiPhantom = RoiPhantom()
     methods: Methods = ("ce", "elr", "sop")
     shares: Shares = (0.0, 0.2, 0.4)
@@ -211,19 +201,6 @@ class Tables(Section):
     grids: dict[str, Annotated[tuple[Candidate, ...], Field(min_length=1)]] = Field(default={})
     draws: Annotated[int, Field(ge=100)] = 4999
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-
-    @model_validator(mode="after")
-    def _one_way_to_name_the_scans(self) -> Tables:
-        several = [name for name in SPLIT_TABLES if getattr(self, name)]
-        if several and (self.path or self.scans):
-            raise ValueError(
-                "either path (with scans and splits), or one table for each of train, val, test and external"
-            )
-        if several and not {"train", "val", "test"} <= set(several):
-            raise ValueError(f"tables of train, val and test; got {' and '.join(several)}")
-        if (self.scans or self.splits) and not (self.path and self.scans):
-            raise ValueError("scans (and splits) go with path, the volumes that `pack` or `measure` wrote")
-        return self
 
 
 class Mri(Section):

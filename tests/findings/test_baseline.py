@@ -22,7 +22,7 @@ def _run(made, **settings):
         roi_path=root / "pack" / "roi_volumes.tsv",
         scans_path=root / "scans.tsv",
         splits_path=root / "splits.tsv",
-        settings=config.Baseline(**settings),
+        settings=config.Baseline(**{"all_regions": None, **settings}),
         out_dir=root / "baseline",
     )
     return PREDICTIONS.read(path)

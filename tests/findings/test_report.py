@@ -16,8 +16,10 @@ from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.findings import page as page_module
 from elr_mri.findings import style
+from elr_mri.findings.baseline import baseline
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.figures import Pictures, draw_volumes
+from elr_mri.findings.fuse import fuse
 from elr_mri.findings.report import report
 from elr_mri.findings.reproduce import shown
 from elr_mri.imaging.cache import STATUS
@@ -34,6 +36,7 @@ SECTIONS = (
     "results",
     "roc",
     "learning",
+    "baselines",
     "published",
     "meaning",
     "saliency",
@@ -88,7 +91,20 @@ def _report(root, models=("wide", "wide-elr"), full=True, **phantom):
         settings=config.Evaluate(draws=100),
         out_dir=root / "findings",
     )
+    if full:
+        small = config.AllRegions(models=("logistic",), prior_shift=True)
+        volumes = baseline(
+            roi_path=root / "pack" / "roi_volumes.tsv",
+            scans_path=root / "scans.tsv",
+            splits_path=root / "splits.tsv",
+            settings=config.Baseline(all_regions=small),
+            out_dir=root / "baseline",
+        )
+        network = folders[0] / "predictions.tsv"
+        fuse(volume_path=volumes, network_paths=[network], settings=config.Fuse(), out_dir=root / "fuse")
     optional = {
+        "baseline_dir": root / "baseline",
+        "fuse_dir": root / "fuse",
         "exclusions_path": root / "exclusions.tsv",
         "splits_path": root / "splits.tsv",
         "notes_path": root / "notes.tsv",
@@ -144,6 +160,20 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
     )
     assert html.count('<img src="data:image/') == len(names)
     assert 'class="absent"' not in html
+
+
+def test_the_baselines_say_what_they_are_and_what_validation_chose(whole, bare):
+    root, html = whole
+    section = re.search(r'<section id="baselines">.*?</section>', html, re.S)[0]
+    facts = provenance.read_json(root / "baseline" / "volumes-all.json")
+    chosen = next(trial["setting"] for trial in facts["validation"] if trial["chosen"])
+    said = Page(section).text
+    for name in ("volumes", "volumes-all", "fused"):
+        assert f'<th scope="row">{name}</th>' in section
+    assert f"({chosen})" in said and f"{facts['n_val_subjects']} subjects" in said
+    shares = [f"{100 * share:.0f} %" for share in facts["external"][0]["estimated_shares"]]
+    assert all(share in said for share in shares) and "NACC" in said
+    assert 'id="baselines"' not in bare and 'href="#baselines"' not in bare
 
 
 def test_markup_in_ids_is_shown_and_not_obeyed(whole):

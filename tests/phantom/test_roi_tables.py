@@ -46,3 +46,15 @@ def test_a_table_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     before = path.stat().st_mtime_ns
     assert roi_tables(SMALL, tmp_path).stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(pd.read_csv(path, sep="\t"), draw_table(SMALL))
+
+
+def test_ages_by_enrolment_change_who_is_young_and_nothing_of_who_is_sick() -> None:
+    """At home the young are patients, abroad they are healthy; with `alike` they are neither."""
+    drawn, enrolled = draw_table(SMALL), draw_table(SMALL.model_copy(update={"ages": "enrolment"}))
+    same = ["participant_id", "session_id", "cohort", "split", "diagnosis", "sex", ICV]
+    pd.testing.assert_frame_equal(drawn[same], enrolled[same])
+    large = draw_table(RoiPhantom(n_train=300, n_external=300, ages="enrolment"))
+    young = large[large["age"] < 68]
+    share = (young["diagnosis"] == "CN").groupby(young["cohort"]).mean()
+    every = (large["diagnosis"] == "CN").groupby(large["cohort"]).mean()
+    assert share["ADNI"] < every["ADNI"] - 0.1 and share["NACC"] > every["NACC"] + 0.1

@@ -46,7 +46,7 @@ def _closure(names: set[str]) -> set[str]:
     ("zone", "modules"),
     [
         ("learning", ["learning.train", "learning.predict", "learning.explain", "lab.scan_noise"]),
-        ("findings", ["findings.baseline", "findings.evaluate", "findings.report"]),
+        ("findings", ["findings.baseline", "findings.fuse", "findings.evaluate", "findings.report"]),
         ("lab", ["lab.linear", "lab.images", "lab.tables", "lab.mri", "lab.audit"]),
     ],
 )

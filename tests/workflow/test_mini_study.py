@@ -56,7 +56,7 @@ def test_no_subject_stands_in_two_splits(mini):
 
 def test_every_model_predicts_every_packed_scan(mini):
     packed = set(table(mini, "imaging/pack/index.tsv")["scan_id"])
-    for name in ("findings/baseline", "learning/wide-age-elr/seed-0", "learning/resnet18/seed-0"):
+    for name in ("findings/baseline", "findings/fuse", "learning/wide-age-elr/seed-0", "learning/resnet18/seed-0"):
         predictions = table(mini, f"{name}/predictions.tsv")
         assert set(predictions["scan_id"]) == packed
         assert predictions[["p_cn", "p_mci", "p_ad"]].sum(axis=1).round(6).eq(1).all()
@@ -72,6 +72,7 @@ def test_the_report_is_whole_and_says_that_the_study_is_synthetic(mini):
         "volumes",
         "learning",
         "roc",
+        "baselines",
         "saliency",
         "reproduce",
     ):

@@ -1,14 +1,17 @@
 """Zone `findings`: from predictions, volumes and maps to tables, figures and the report."""
 
+EXPLAINED = config.get("explain", {}).get("model")
+#: The network that is fused with the volumes: the one named, else that of `explain`, else the first.
+FUSED = (config.get("fuse") or {}).get("model") or (EXPLAINED if EXPLAINED in MODELS else next(iter(MODELS), None))
 PREDICTIONS = [
     FINDINGS / "baseline" / "predictions.tsv",
     *expand(LEARNING / "{slug}" / "seed-{seed}" / "predictions.tsv", slug=MODELS, seed=SEEDS),
+    *([FINDINGS / "fuse" / "predictions.tsv"] if FUSED else []),
 ]
 #: The model that the ablations start from, then they, as `evaluate` is to compare them.
 ABLATED = [base_of(MODELS, config.get("ablations") or {}), *ABLATIONS] if ABLATIONS else []
 ABLATION_SCORES = FINDINGS / "ablations" / "tables" / "results.tsv"
 ABLATION_TABLE = FINDINGS / "tables" / "ablations.tsv"
-EXPLAINED = config.get("explain", {}).get("model")
 
 
 
@@ -59,6 +62,23 @@ rule baseline:
     shell:
         STEP + "baseline --rois {input.rois:q} --scans {input.scans:q} --splits {input.splits:q}"
         " --config {params.config:q} --output \"$(dirname {output.model:q})\"" + LOGGED
+
+
+rule fuse:
+    input:
+        volumes=FINDINGS / "baseline" / "predictions.tsv",
+        networks=expand(LEARNING / "{slug}" / "seed-{seed}" / "predictions.tsv", slug=FUSED or [], seed=SEEDS),
+    output:
+        predictions=FINDINGS / "fuse" / "predictions.tsv",
+        model=FINDINGS / "fuse" / "model.json",
+    params:
+        config=section("fuse"),
+        networks=lambda wildcards, input: shlex.join(part for name in input.networks for part in ("--network", str(name))),
+        version=VERSIONS["fuse"],
+    conda: "../../envs/findings.yaml"
+    log: RESULTS / "logs" / "fuse.log",
+    shell:
+        STEP + "fuse --volumes {input.volumes:q} {params.networks} --config {params.config:q} --output \"$(dirname {output.model:q})\"" + LOGGED
 
 
 rule evaluate:
@@ -162,6 +182,8 @@ rule report:
         lab=lab_made,
         experiments=lab_rooms,
         audited=LAB / "audit" / "audit.json" if AUDITED else [],
+        baselines=FINDINGS / "baseline" / "model.json",
+        fused=FINDINGS / "fuse" / "model.json" if FUSED else [],
         ablations=if_ablated(ABLATION_SCORES),
         ablated=if_ablated(expand(LEARNING / "{slug}" / "seed-{seed}" / "model.json", slug=ABLATED, seed=SEEDS[:1])),
     output:
@@ -177,6 +199,7 @@ rule report:
         ablations=lambda wildcards, input: shlex.join(["--ablations", str(Path(input.ablations).parent), *(part for name in input.ablated for part in ("--ablated", str(Path(name).parent)))]) if input.ablations else "",
         lab=lambda wildcards, input: shlex.join(part for option, name in (("--lab", input.lab), ("--audited", input.audited)) if name for part in (option, str(Path(str(name)).parent))),
         experiments=lambda wildcards, input: shlex.join(part for name in input.experiments for part in ("--experiment", str(Path(name).parent))),
+        fused=lambda wildcards, input: f"--fused {shlex.quote(str(Path(input.fused).parent))}" if input.fused else "",
         registered=IMAGING / "register",
         study=json.dumps(config, sort_keys=True),
         version=VERSIONS["report"],
@@ -186,5 +209,5 @@ rule report:
         STEP + "report --tables \"$(dirname {input.results:q})\" --scans {input.scans:q} --exclusions {input.exclusions:q}"
         " --notes {input.notes:q} --splits {input.splits:q} --demographics {input.demographics:q} --packed \"$(dirname {input.packed:q})\" --registered {params.registered:q} --reviewed {input.reviewed:q}"
         " --subgroups {input.subgroups:q} --shift {input.shift:q} --progression \"$(dirname {input.progression:q})\""
-        " {params.models} {params.explained} {params.ablations} {params.lab} {params.experiments} --study {params.study:q} --config {params.config:q}"
+        " {params.models} {params.explained} {params.ablations} {params.lab} {params.experiments} --baselines \"$(dirname {input.baselines:q})\" {params.fused} --study {params.study:q} --config {params.config:q}"
         " --figures {output.figures:q} --output {output.page:q}" + LOGGED
