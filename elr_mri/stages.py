@@ -22,8 +22,8 @@ VERSIONS = {
     "predict": 2,
     "explain": 3,
     "lab": 3,
-    "evaluate": 2,
-    "report": 6,
+    "evaluate": 3,
+    "report": 7,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

@@ -16,9 +16,30 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
+from elr_mri.findings import (
+    ablations,
+    accounting,
+    comparisons,
+    consort,
+    figures,
+    mislead,
+    page,
+    published,
+    style,
+    trust,
+    words,
+)
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
-from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
+from elr_mri.findings.tables import (
+    ABLATIONS,
+    COMPARISONS,
+    CONFUSION,
+    DIFFERENCES,
+    LEFT_OUT,
+    RESULTS,
+    ROC,
+    SUBJECTS,
+)
 from elr_mri.scans.demographics import DEMOGRAPHICS
 from elr_mri.scans.schema import Schema
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SPLIT, read_scans
@@ -26,6 +47,11 @@ from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["report"]
 CLASS_METRICS = ("auc_cn", "auc_mci", "auc_ad")
+#: Columns of the table of single classes that is folded away.
+DETAIL_METRICS = (
+    *(f"{kind}_{name}" for kind in ("sensitivity", "specificity") for name in ("cn", "mci", "ad")),
+    "macro_f1",
+)
 #: Failed scans that the page lists by name; all are counted, and all are in pack/status.tsv.
 MAX_LISTED = 40
 #: Notes that the page shows; all are counted, and all are in tables/notes.tsv.
@@ -88,12 +114,15 @@ def report(
     notes = _read(NOTES, notes_path)
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
+    subjects = SUBJECTS.read(tables_dir / "subjects.tsv").rename(columns={"n_rows": "n_scans"})
+    family, calibration = comparisons.compared(differences, settings.reference), trust.read(tables_dir)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
     pictures = figures.Pictures(Path(figures_dir), {} if misled is None else misled["stems"])
     with style.drawing():
         figures.draw_scores(
             pictures, results, ROC.read(tables_dir / "roc.tsv"), CONFUSION.read(tables_dir / "confusion.tsv")
         )
+        figures.draw_reliability(pictures, calibration.curves)
         pictures.add("accounting", consort.draw(accounting.flow(counted)))
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
@@ -112,11 +141,16 @@ def report(
         "phantom": words.phantom_facts(study.phantom) if study.phantom else None,
         "groups": result_groups(results, MAIN_METRICS),
         "class_groups": result_groups(results, CLASS_METRICS),
+        "detail_groups": result_groups(results, DETAIL_METRICS),
+        "subject_groups": result_groups(subjects, MAIN_METRICS),
+        "calibration": trust.told(calibration),
         "level": f"{100 * results['level'].iloc[0]:g}",
         "meaning": words.meaning(results, differences, settings.reference),
         "reference": settings.reference,
         "versus": (versus := difference_groups(differences, settings.reference)),
         "caution": words.caution(results["level"].iloc[0], sum(len(group["methods"]) for group in versus)),
+        "family": comparisons.texts(family),
+        "family_said": comparisons.sentences(family, settings.reference),
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
         "published": published_groups(results),
         "published_source": published.SOURCE,
@@ -146,6 +180,7 @@ def report(
         "versions": provenance.versions(),
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
+    COMPARISONS.write(family, tables_dir / "comparisons.tsv")
     ABLATIONS.write(varied, tables_dir / "ablations.tsv")
     provenance.write_text(page_path, page.render("report.html.j2", context))
     inputs = {
