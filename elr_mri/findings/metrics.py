@@ -96,14 +96,14 @@ def weighted_scores(
     """
     one_hot = labels[:, None] == np.arange(len(CLASSES))
     logits = (centred_logarithms(probabilities) if logits is None else logits).round(9)
-    pooled = np.repeat(weights, len(CLASSES), axis=1)
+    of_scan = np.ascontiguousarray(weights.T)
     with np.errstate(invalid="ignore", divide="ignore"):
-        aucs = np.stack([_auc(one_hot[:, c], probabilities[:, c], weights) for c in range(len(CLASSES))])
+        aucs = np.stack([_auc(one_hot[:, c], probabilities[:, c], of_scan) for c in range(len(CLASSES))])
         found = {
             **_of_predicted_class(labels, probabilities, weights),
-            "micro_auc": _auc(one_hot.ravel(), probabilities.ravel(), pooled),
+            "micro_auc": _auc(one_hot.ravel(), probabilities.ravel(), of_scan),
             "macro_auc": _mean_of_defined(aucs),
-            "micro_auc_logits": _auc(one_hot.ravel(), logits.ravel(), pooled),
+            "micro_auc_logits": _auc(one_hot.ravel(), logits.ravel(), of_scan),
             **{f"auc_{name}": aucs[c] for c, name in enumerate(_OF_CLASS)},
         }
     found |= weighted_errors(labels, probabilities, weights)
@@ -197,21 +197,24 @@ def _auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.nd
     Parameters
     ----------
     positive : (n,) bool
+        Of decisions: one for each scan, or k for each, one scan's beside one another.
     scores : (n,) float
-    weights : (n_draws, n) float
+    weights : (n / k scans, n_draws) float, contiguous
+        A row for each scan, so that a scan's draws are moved together.
 
     Returns
     -------
     (n_draws,) float, NaN for a draw without a positive or without a negative
     """
+    scan = np.arange(len(positive)) // (len(positive) // len(weights))
     negatives = np.flatnonzero(~positive)[np.argsort(scores[~positive], kind="stable")]
-    below = np.searchsorted(scores[negatives], scores[positive], side="left")
-    not_above = np.searchsorted(scores[negatives], scores[positive], side="right")
-    cumulative = np.zeros((len(weights), len(negatives) + 1))
-    np.cumsum(weights[:, negatives], axis=1, out=cumulative[:, 1:])
-    of_positives = weights[:, positive]
-    ordered = np.einsum("dp,dp->d", of_positives, cumulative[:, below] + cumulative[:, not_above]) / 2
-    return ordered / (of_positives.sum(axis=1) * cumulative[:, -1])
+    below, not_above = (np.searchsorted(scores[negatives], scores[positive], side=side) for side in ("left", "right"))
+    cumulative = np.zeros((len(negatives) + 1, weights.shape[1]))
+    np.cumsum(weights[scan[negatives]], axis=0, out=cumulative[1:])
+    of_positives, lower = weights[scan[positive]], cumulative[below]
+    tied = below != not_above
+    lower[tied] = (lower[tied] + cumulative[not_above[tied]]) / 2
+    return np.einsum("pd,pd->d", of_positives, lower) / (of_positives.sum(axis=0) * cumulative[-1])
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:
