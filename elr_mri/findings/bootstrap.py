@@ -89,7 +89,10 @@ def centred(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
     A draw repeats scans and so looks further from calibrated than the scans do, by about as much as these look further than their
     population. points (…,), draws (…, n_draws).
     """
-    return np.maximum(draws + (points - np.nanmean(draws, axis=-1))[..., None], 0)
+    defined = np.isfinite(draws)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(defined, draws, 0).sum(axis=-1) / defined.sum(axis=-1)
+    return np.maximum(draws + (points - middle)[..., None], 0)
 
 
 def p_value(values: np.ndarray) -> float:

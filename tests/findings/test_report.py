@@ -31,6 +31,7 @@ SECTIONS = (
     "learning",
     "published",
     "meaning",
+    "calibration",
     "saliency",
     "reproduce",
 )
@@ -114,6 +115,7 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
         "results",
         "confusion",
         "roc",
+        "reliability",
         "learning",
         "volumes",
         "examples",
@@ -126,6 +128,21 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
     )
     assert html.count('<img src="data:image/') == len(names)
     assert 'class="absent"' not in html
+
+
+def test_calibration_and_comparisons_are_told_as_the_tables_have_them(whole):
+    root, html = whole
+    text = " ".join(Page(html).text.split())
+    tables = root / "findings" / "tables"
+    fitted = pd.read_csv(tables / "temperatures.tsv", sep="\t").set_index("model")["temperature"]
+    assert f"{fitted['wide']:.2f}" in text and f"{fitted['wide-elr']:.2f}" in text
+    scores = pd.read_csv(tables / "calibration.tsv", sep="\t").query(
+        "model == 'wide' and metric == 'log_loss' and split == 'test'"
+    )
+    before, after = (scores.loc[scores["state"] == state, "value"].item() for state in ("before", "after"))
+    assert f"{before:.3f} → {after:.3f}" in text
+    subjects = pd.read_csv(tables / "subjects.tsv", sep="\t").query("split == 'test'").iloc[0]
+    assert f"{subjects['n_rows']} rows of {subjects['n_subjects']} subjects" in text
 
 
 def test_markup_in_ids_is_shown_and_not_obeyed(whole):
