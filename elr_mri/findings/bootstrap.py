@@ -2,7 +2,8 @@
 
 Visits of one subject are alike, so resampling scans would promise too narrow an interval.
 Each draw takes as many subjects as there are, with replacement, and with each all of its
-scans (the cluster bootstrap, Davison & Hinkley 1997, §3.8); intervals are the percentiles of the draws.
+scans (the cluster bootstrap, Davison & Hinkley 1997, §3.8); intervals are percentiles of the draws, a little
+further out the fewer the subjects (docs/decisions/0015-intervals.md).
 All models are scored on the same draws, so that their differences are paired.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from scipy.stats import norm, t
 
 from elr_mri.findings.metrics import checked, weighted_scores
 
@@ -74,13 +76,24 @@ def weight_chunks(subjects: Sequence[str], *, draws: int, seed: int) -> Iterator
         yield counts[:, subject_of_scan].astype(float)
 
 
-def interval(values: np.ndarray, *, level: float) -> tuple[float, float]:
-    """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half define it."""
+def interval(values: np.ndarray, *, level: float, n_subjects: int | None = None) -> tuple[float, float]:
+    """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half define it.
+
+    With `n_subjects`, the percentiles are those of few subjects (`_of_few`), and one subject has no interval.
+    """
     defined = values[np.isfinite(values)]
-    if len(defined) * 2 < len(values):
+    if len(defined) * 2 < len(values) or n_subjects == 1:
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    tail = (1 - level) / 2
+    tail = tail if n_subjects is None else float(norm.cdf(t.ppf(tail, n_subjects - 1) * _of_few(n_subjects)))
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _of_few(n_subjects: int) -> float:
+    """By what factor a bootstrap of n subjects tells too small a deviation: the mean of n that are drawn with replacement varies
+    with (n − 1)/n of what n others would (Hesterberg, The American Statistician 69, 2015, whose expanded percentiles these are, with t for z)."""
+    return float(np.sqrt(n_subjects / (n_subjects - 1)))
 
 
 def centred(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -95,16 +108,18 @@ def centred(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return np.maximum(draws + (points - middle)[..., None], 0)
 
 
-def p_value(values: np.ndarray) -> float:
-    """Two-sided p-value of a difference from its draws, (draws,) float; NaN where fewer than half define it.
+def p_value(values: np.ndarray, *, n_subjects: int | None = None) -> float:
+    """Two-sided p-value of a difference from its draws, (draws,) float; NaN where fewer than half define it, or of one subject.
 
-    2 (k + 1) / (B + 1), with k of B draws on the rarer side of zero (Davison & Hinkley 1997, §4.2: the data themselves count as one draw).
+    2 (k + 1) / (B + 1), with k of B draws on the rarer side of zero (Davison & Hinkley 1997, §4.2: the data themselves count as one draw);
+    with `n_subjects` the level at which `interval` would just reach zero.
     """
     defined = values[np.isfinite(values)]
-    if len(defined) * 2 < len(values):
+    if len(defined) * 2 < len(values) or n_subjects == 1:
         return float("nan")
     rarer = min((defined <= 0).sum(), (defined >= 0).sum())
-    return float(min(1.0, 2 * (rarer + 1) / (len(defined) + 1)))
+    p = float(min(1.0, 2 * (rarer + 1) / (len(defined) + 1)))
+    return p if n_subjects is None else float(2 * t.cdf(norm.ppf(p / 2) / _of_few(n_subjects), n_subjects - 1))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

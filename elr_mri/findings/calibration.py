@@ -126,7 +126,7 @@ def _scores(group: Group, after: dict[tuple[str, int], np.ndarray | None], setti
         counts = {"n_scans": len(group.labels), "n_subjects": group.n_subjects, "n_seeds": len(names)}
         for place, metric in enumerate(ERRORS):
             for state, name in enumerate(("before", "after", "difference")):
-                low, high = interval(drawn[state, place], level=settings.level)
+                low, high = interval(drawn[state, place], level=settings.level, n_subjects=group.n_subjects)
                 value = {"value": points[state, place], "low": low, "high": high}
                 line = {"model": model, **group.place, "metric": metric, "state": name, **value}
                 yield line | {"level": settings.level} | counts

@@ -141,7 +141,7 @@ def _result_rows(group: Group, points: np.ndarray, draws: np.ndarray, level: flo
         seeds = group.seeds_of(model)
         values, drawn = points[seeds].mean(axis=0), draws[seeds].mean(axis=0)
         for position, metric in enumerate(METRICS):
-            low, high = interval(drawn[position], level=level)
+            low, high = interval(drawn[position], level=level, n_subjects=group.n_subjects)
             yield {
                 "model": model,
                 **group.place,
@@ -161,7 +161,7 @@ def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level:
         values = points[these].mean(axis=0) - points[those].mean(axis=0)
         drawn = draws[these].mean(axis=0) - draws[those].mean(axis=0)
         for position, metric in enumerate(METRICS):
-            low, high = interval(drawn[position], level=level)
+            low, high = interval(drawn[position], level=level, n_subjects=group.n_subjects)
             yield {
                 "model": model,
                 "reference": reference,
@@ -170,7 +170,7 @@ def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level:
                 "difference": values[position],
                 "low": low,
                 "high": high,
-                "p": p_value(drawn[position]),
+                "p": p_value(drawn[position], n_subjects=group.n_subjects),
                 "level": level,
                 **_counts(group, model),
             }
