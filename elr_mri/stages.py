@@ -23,11 +23,11 @@ VERSIONS = {
     "explain": 3,
     "lab": 3,
     "fuse": 1,
-    "evaluate": 2,
+    "evaluate": 3,
     "subgroups": 1,
     "progression": 1,
     "shift": 1,
-    "report": 7,
+    "report": 8,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

@@ -10,7 +10,7 @@ import typer
 from elr_mri import config
 from elr_mri.commands import app
 from elr_mri.errors import BadInput
-from elr_mri.options import DEFAULTS, Config, Output, Packed, Scans
+from elr_mri.options import DEFAULTS, Config, Output, Packed, Scans, Splits
 
 
 @app.command(

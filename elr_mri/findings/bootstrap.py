@@ -2,17 +2,19 @@
 
 Visits of one subject are alike, so resampling scans would promise too narrow an interval.
 Each draw takes as many subjects as there are, with replacement, and with each all of its
-scans (the cluster bootstrap, Davison & Hinkley 1997, §3.8); intervals are the percentiles of the draws.
+scans (the cluster bootstrap, Davison & Hinkley 1997, §3.8); intervals are percentiles of the draws, a little
+further out the fewer the subjects (docs/decisions/0015-intervals.md).
 All models are scored on the same draws, so that their differences are paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from scipy.stats import norm, t
 
-from elr_mri.findings.metrics import METRICS, checked, weighted_scores
+from elr_mri.findings.metrics import checked, weighted_scores
 
 #: Draws that are scored at once: bounds the memory at about 100 × n_scans × 8 numbers of 8 bytes.
 CHUNK = 100
@@ -25,6 +27,7 @@ def draw_scores(
     *,
     draws: int,
     seed: int,
+    logits: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Scores of several sets of predictions of the same scans, on the same draws of subjects.
 
@@ -37,21 +40,26 @@ def draw_scores(
     subjects : (n_scans,) str
         Whose scan it is.
     draws, seed : int
+    logits : sequence of (n_scans, 3) float, optional
+        Of each model, for the micro-AUC on logits.
 
     Returns
     -------
     (n_models, n_metrics, draws) float, metrics in the order of `METRICS`; NaN where a draw leaves a score undefined
     """
-    pairs = [checked(labels, probabilities) for probabilities in predictions]
-    scores = np.empty((len(pairs), len(METRICS), draws))
-    start = 0
-    for weights in weight_chunks(subjects, draws=draws, seed=seed):
-        stop = start + len(weights)
-        for model, (numbers, probabilities) in enumerate(pairs):
-            found = weighted_scores(numbers, probabilities, weights)
-            scores[model, :, start:stop] = [found[name] for name in METRICS]
-        start = stop
-    return scores
+    said = [checked(labels, probabilities) for probabilities in predictions]
+    logits = [None] * len(said) if logits is None else logits
+
+    def scores(weights: np.ndarray) -> np.ndarray:
+        found = [weighted_scores(*one, weights, z) for one, z in zip(said, logits, strict=True)]
+        return np.array([list(one.values()) for one in found])
+
+    return draw(scores, subjects, draws=draws, seed=seed)
+
+
+def draw(measure: Callable[[np.ndarray], np.ndarray], subjects: Sequence[str], *, draws: int, seed: int) -> np.ndarray:
+    """What `measure` makes of each draw: it takes (n_draws, n_scans) weights and returns (…, n_draws); so does this, of all draws."""
+    return np.concatenate([measure(weights) for weights in weight_chunks(subjects, draws=draws, seed=seed)], axis=-1)
 
 
 def weight_chunks(subjects: Sequence[str], *, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -68,10 +76,56 @@ def weight_chunks(subjects: Sequence[str], *, draws: int, seed: int) -> Iterator
         yield counts[:, subject_of_scan].astype(float)
 
 
-def interval(values: np.ndarray, *, level: float) -> tuple[float, float]:
-    """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half define it."""
+def interval(values: np.ndarray, *, level: float, n_subjects: int | None = None) -> tuple[float, float]:
+    """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half define it.
+
+    With `n_subjects`, the percentiles are those of few subjects (`_of_few`), and one subject has no interval.
+    """
     defined = values[np.isfinite(values)]
-    if len(defined) * 2 < len(values):
+    if len(defined) * 2 < len(values) or n_subjects == 1:
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    tail = (1 - level) / 2
+    tail = tail if n_subjects is None else float(norm.cdf(t.ppf(tail, n_subjects - 1) * _of_few(n_subjects)))
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _of_few(n_subjects: int) -> float:
+    """By what factor a bootstrap of n subjects tells too small a deviation: the mean of n that are drawn with replacement varies
+    with (n − 1)/n of what n others would (Hesterberg, The American Statistician 69, 2015, whose expanded percentiles these are, with t for z)."""
+    return float(np.sqrt(n_subjects / (n_subjects - 1)))
+
+
+def centred(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Draws of an error that resampling itself makes larger, moved so that their mean is the point value; none below zero.
+
+    A draw repeats scans and so looks further from calibrated than the scans do, by about as much as these look further than their
+    population. points (…,), draws (…, n_draws).
+    """
+    defined = np.isfinite(draws)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(defined, draws, 0).sum(axis=-1) / defined.sum(axis=-1)
+    return np.maximum(draws + (points - middle)[..., None], 0)
+
+
+def p_value(values: np.ndarray, *, n_subjects: int | None = None) -> float:
+    """Two-sided p-value of a difference from its draws, (draws,) float; NaN where fewer than half define it, or of one subject.
+
+    2 (k + 1) / (B + 1), with k of B draws on the rarer side of zero (Davison & Hinkley 1997, §4.2: the data themselves count as one draw);
+    with `n_subjects` the level at which `interval` would just reach zero.
+    """
+    defined = values[np.isfinite(values)]
+    if len(defined) * 2 < len(values) or n_subjects == 1:
+        return float("nan")
+    rarer = min((defined <= 0).sum(), (defined >= 0).sum())
+    p = float(min(1.0, 2 * (rarer + 1) / (len(defined) + 1)))
+    return p if n_subjects is None else float(2 * t.cdf(norm.ppf(p / 2) / _of_few(n_subjects), n_subjects - 1))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Adjusted p-values of a family of comparisons, (n,): Holm's step-down (Scand. J. Statist. 6, 1979)."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    out = np.empty_like(adjusted)
+    out[order] = adjusted
+    return out

@@ -1,4 +1,4 @@
-"""From prediction tables to every score with its interval, the paired differences, confusion and ROC.
+"""From prediction tables to every score with its interval, the paired differences, confusion, ROC and calibration.
 
 All models are scored on the same scans (those that every model predicted; the others are listed
 in `left_out.tsv`) and on the same bootstrap draws of subjects. A model trained with several seeds
@@ -7,83 +7,79 @@ is scored as the mean of its seeds' scores: what one training run can be expecte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
 from elr_mri import config, provenance
-from elr_mri.errors import BadInput
-from elr_mri.findings.bootstrap import draw_scores, interval
+from elr_mri.findings import latex
+from elr_mri.findings.bootstrap import centred, draw_scores, interval, p_value
+from elr_mri.findings.calibration import calibrate
 from elr_mri.findings.metrics import METRICS, confusion, score
-from elr_mri.findings.tables import CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
+from elr_mri.findings.predicted import UNSEEN, Group, by_subject, common_scans, read_predictions
+from elr_mri.findings.predicted import groups_of as groups_of
+from elr_mri.findings.tables import (
+    CALIBRATION,
+    CONFUSION,
+    DIFFERENCES,
+    LEFT_OUT,
+    RELIABILITY,
+    RESULTS,
+    ROC,
+    SUBJECT_DIFFERENCES,
+    SUBJECTS,
+    TEMPERATURES,
+)
 from elr_mri.scans.cells import write_tsv
-from elr_mri.scans.predictions import ENSEMBLE, P_COLUMNS, PREDICTIONS, ensembles
-from elr_mri.scans.table import CLASSES, SPLITS
+from elr_mri.scans.schema import Schema
+from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["evaluate"]
-#: The splits of the main table: subjects that no training or choice has seen.
-UNSEEN = ("test", "external")
+#: The place of the calibration error among the scores.
+ECE = METRICS.index("ece")
 #: The talk's columns.
 MAIN_METRICS = ("accuracy", "balanced_accuracy", "micro_auc", "macro_auc")
-
-
-@dataclass(frozen=True)
-class Group:
-    """The scans of one cohort and split, and what every (model, seed) said about them, in the same scan order."""
-
-    cohort: str
-    split: str
-    subjects: np.ndarray  # (n_scans,) str
-    labels: np.ndarray  # (n_scans,) int
-    predictions: dict[tuple[str, int], np.ndarray]  # (n_scans, 3) probabilities
-
-    def seeds_of(self, model: str) -> list[int]:
-        """Positions of a model's seeds in `predictions`."""
-        return [position for position, (name, _) in enumerate(self.predictions) if name == model]
-
-    @property
-    def models(self) -> list[str]:
-        """Models in the order in which their tables were given."""
-        return list(dict.fromkeys(name for name, _ in self.predictions))
-
-    @property
-    def place(self) -> dict[str, str]:
-        """The two columns that name this group in every table."""
-        return {"cohort": self.cohort, "split": self.split}
 
 
 def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir: Path) -> Path:
     """Write `tables/*.tsv` in `out_dir`; returns the path of `tables/results.tsv`.
 
-    Files: `results.tsv` (tidy), `main.tsv` (the talk's form, percent with intervals), `differences.tsv`,
-    `confusion.tsv`, `roc.tsv` and `left_out.tsv`.
+    Files: `results.tsv` (tidy), `main.tsv` and `main.tex` (the talk's form, percent with intervals), `differences.tsv`, the same
+    by subject (`subjects.tsv`, `subject_differences.tsv`), `confusion.tsv`, `roc.tsv`, `temperatures.tsv`, `calibration.tsv`,
+    `reliability.tsv` and `left_out.tsv`.
     """
-    predictions = read_predictions(prediction_paths)
-    common, left_out = _common_scans(predictions)
-    results, differences, confusions, curves = [], [], [], []
-    for group in groups_of(common):
-        found, paired = compare(group, settings)
-        results += found
-        differences += paired
-        confusions += _confusion_rows(group)
-        curves += _roc_rows(group) if group.split in UNSEEN else []
+    common, left_out = common_scans(read_predictions(prediction_paths))
+    groups = list(groups_of(common))
+    made: dict[str, tuple[Schema, list[dict]]] = {
+        "results": (RESULTS, []),
+        "differences": (DIFFERENCES, []),
+        "subjects": (SUBJECTS, []),
+        "subject_differences": (SUBJECT_DIFFERENCES, []),
+        "confusion": (CONFUSION, []),
+        "roc": (ROC, []),
+    }
+    for group in groups:
+        found = [*compare(group, settings), *(_by_row(rows) for rows in compare(by_subject(group), settings))]
+        found += [list(_confusion_rows(group)), list(_roc_rows(group)) if group.split in UNSEEN else []]
+        for (_, rows), more in zip(made.values(), found, strict=True):
+            rows += more
+    calibrated = zip((TEMPERATURES, CALIBRATION, RELIABILITY), calibrate(groups, settings), strict=True)
+    made |= {schema.name: (schema, rows) for schema, rows in calibrated}
     tables = Path(out_dir) / "tables"
     out = tables / "results.tsv"
-    RESULTS.write(pd.DataFrame(results), out)
-    DIFFERENCES.write(
-        pd.DataFrame(differences, columns=[c.name for c in DIFFERENCES.columns]), tables / "differences.tsv"
-    )
-    CONFUSION.write(pd.DataFrame(confusions), tables / "confusion.tsv")
-    ROC.write(pd.DataFrame(curves, columns=[c.name for c in ROC.columns]), tables / "roc.tsv")
+    for name, (schema, rows) in made.items():
+        schema.write(pd.DataFrame(rows, columns=[column.name for column in schema.columns]), tables / f"{name}.tsv")
     LEFT_OUT.write(left_out, tables / "left_out.tsv")
+    main = main_table(pd.DataFrame(made["results"][1]))
     with provenance.atomic(tables / "main.tsv") as draft:
-        write_tsv(main_table(pd.DataFrame(results)), draft)
+        write_tsv(main, draft)
+    provenance.write_text(tables / "main.tex", latex.main_table(main, level=settings.level))
     provenance.record(
         out,
         step="evaluate",
@@ -96,57 +92,15 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
 
 def compare(group: Group, settings: config.Evaluate) -> tuple[list[dict], list[dict]]:
     """Every score of every model on a group of scans with its interval, and their paired differences: lines of `RESULTS` and of `DIFFERENCES`."""
-    predictions = list(group.predictions.values())
-    draws = draw_scores(group.labels, predictions, group.subjects, draws=settings.draws, seed=settings.seed)
-    points = np.array([[score(group.labels, p)[m] for m in METRICS] for p in predictions])
+    said, logits = list(group.predictions.values()), list(group.logits.values())
+    draws = draw_scores(group.labels, said, group.subjects, draws=settings.draws, seed=settings.seed, logits=logits)
+    found = [score(group.labels, p, z) for p, z in zip(said, logits, strict=True)]
+    points = np.array([[one[name] for name in METRICS] for one in found])
+    draws[:, ECE] = centred(points[:, ECE], draws[:, ECE])
     return (
         list(_result_rows(group, points, draws, settings.level)),
         list(_difference_rows(group, points, draws, settings.level)),
     )
-
-
-def read_predictions(paths: list[Path]) -> pd.DataFrame:
-    """All prediction tables as one; refuses tables that disagree about a scan's subject, split or diagnosis."""
-    if not paths:
-        raise BadInput(
-            expected="at least one prediction table", got="none", where="evaluate", fix="Name predictions.tsv files."
-        )
-    together = pd.concat([PREDICTIONS.read(path) for path in paths], ignore_index=True)
-    together = PREDICTIONS.validate(together, where="the prediction tables together")
-    facts = together[["scan_id", "subject_id", "cohort", "split", "diagnosis"]].drop_duplicates()
-    if (twice := facts["scan_id"].duplicated()).any():
-        raise BadInput(
-            expected="one subject, split and diagnosis per scan in every prediction table",
-            got=f"two for {facts.loc[twice, 'scan_id'].iloc[0]}",
-            where=", ".join(map(str, paths)),
-            fix="Predict again with the scan table and split in use.",
-        )
-    return _with_ensembles(together)
-
-
-def _with_ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The predictions, and those of each model's seeds together, where it has several and no table holds them."""
-    known = set(predictions["model"])
-    more = ensembles(predictions[~(predictions["model"] + ENSEMBLE).isin(known)])
-    return pd.concat([predictions, more], ignore_index=True)
-
-
-def groups_of(predictions: pd.DataFrame) -> Iterator[Group]:
-    """The groups in the order of the splits, then of the cohorts' names; every model must hold every scan."""
-    models = list(predictions[["model", "seed"]].drop_duplicates().itertuples(index=False, name=None))
-    for split in SPLITS:
-        for cohort, rows in predictions[predictions["split"] == split].groupby("cohort"):
-            tables = {
-                (m, int(s)): rows[(rows["model"] == m) & (rows["seed"] == s)].sort_values("scan_id") for m, s in models
-            }
-            first = next(iter(tables.values()))
-            yield Group(
-                cohort=str(cohort),
-                split=split,
-                subjects=first["subject_id"].to_numpy(),
-                labels=first["diagnosis"].map(CLASSES.index).to_numpy(dtype=int),
-                predictions={name: table[list(P_COLUMNS)].to_numpy(dtype=float) for name, table in tables.items()},
-            )
 
 
 def main_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -172,25 +126,11 @@ def percent(value: float, low: float, high: float) -> str:
     )
 
 
-def _common_scans(predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the scans that every model predicted, and the other rows."""
-    n_models = len(predictions[["model", "seed"]].drop_duplicates())
-    everywhere = predictions.groupby("scan_id")["scan_id"].transform("size") == n_models
-    if not everywhere.any():
-        raise BadInput(
-            expected="scans that every model predicted",
-            got="none in common",
-            where="the prediction tables",
-            fix="Predict the same scans with every model.",
-        )
-    return predictions[everywhere], predictions.loc[~everywhere]
-
-
 def _counts(group: Group, model: str) -> dict[str, int]:
     """How much a score rests on."""
     return {
         "n_scans": len(group.labels),
-        "n_subjects": len(np.unique(group.subjects)),
+        "n_subjects": group.n_subjects,
         "n_seeds": len(group.seeds_of(model)),
     }
 
@@ -201,7 +141,7 @@ def _result_rows(group: Group, points: np.ndarray, draws: np.ndarray, level: flo
         seeds = group.seeds_of(model)
         values, drawn = points[seeds].mean(axis=0), draws[seeds].mean(axis=0)
         for position, metric in enumerate(METRICS):
-            low, high = interval(drawn[position], level=level)
+            low, high = interval(drawn[position], level=level, n_subjects=group.n_subjects)
             yield {
                 "model": model,
                 **group.place,
@@ -221,7 +161,7 @@ def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level:
         values = points[these].mean(axis=0) - points[those].mean(axis=0)
         drawn = draws[these].mean(axis=0) - draws[those].mean(axis=0)
         for position, metric in enumerate(METRICS):
-            low, high = interval(drawn[position], level=level)
+            low, high = interval(drawn[position], level=level, n_subjects=group.n_subjects)
             yield {
                 "model": model,
                 "reference": reference,
@@ -230,9 +170,15 @@ def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level:
                 "difference": values[position],
                 "low": low,
                 "high": high,
+                "p": p_value(drawn[position], n_subjects=group.n_subjects),
                 "level": level,
                 **_counts(group, model),
             }
+
+
+def _by_row(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of a group by subject: its rows are no scans."""
+    return [{"n_rows" if name == "n_scans" else name: value for name, value in row.items()} for row in rows]
 
 
 def _confusion_rows(group: Group) -> Iterator[dict]:

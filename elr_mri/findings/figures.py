@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings import brains, charts, privacy, style
+from elr_mri.findings import brains, charts, privacy, reliability, style
 from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.normalise import ICV
 from elr_mri.imaging import names
@@ -69,6 +69,12 @@ def draw_scores(pictures: Pictures, results: pd.DataFrame, roc: pd.DataFrame, co
         pictures.add("confusion", charts.confusion_matrices(confusion))
     if len(roc):
         pictures.add("roc", charts.roc_curves(roc, results))
+
+
+def draw_reliability(pictures: Pictures, curves: pd.DataFrame) -> None:
+    """`reliability`; nothing where no unseen scan was scored."""
+    if len(curves):
+        pictures.add("reliability", reliability.curves(curves))
 
 
 def draw_learning(pictures: Pictures, model_dirs: Sequence[Path]) -> None:

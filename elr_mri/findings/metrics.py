@@ -1,14 +1,24 @@
-"""Scores of three-class predictions: accuracy, balanced accuracy and areas under the ROC curve.
+"""Scores of three-class predictions: shares of right answers, areas under the ROC curve, and how right the probabilities are.
 
 One definition serves the point value and every bootstrap draw: `weighted_scores` takes a
 weight per scan (how often a draw holds it) for many draws at once, and `score` is the same
 with every weight 1. The tests hold both against scikit-learn.
 
-Absent classes: balanced accuracy is the mean recall over the classes that are present (as in
-scikit-learn); the AUC of a class without a scan, or without a scan of any other class, is NaN,
-and the macro-AUC is the mean over the classes whose AUC is defined. The predicted class is the
-one of highest probability, the first in the order CN, MCI, AD where two tie; tied scores count
-half in an AUC.
+The predicted class is the one of highest probability, the first in the order CN, MCI, AD where two tie; tied scores count
+half in an AUC. Sensitivity, specificity, F1 and AUC of a class are of that class against the other two.
+
+Absent classes: a share whose denominator is empty is NaN (the sensitivity and the AUC of a class without a scan, the F1 of
+a class that no scan has and no prediction names), and balanced accuracy, macro-AUC and macro-F1 are means over the
+classes where theirs is defined (as scikit-learn's over the classes that occur).
+
+Brier score (Brier 1950): the squared distance of the probabilities from the true class, summed over the classes; 0 is
+best, 2 worst. Log-loss: minus the natural logarithm of the true class's probability. Expected calibration error
+(Naeini et al. 2015; Guo et al. 2017): how far the predicted class's probability lies from the share of right
+predictions, as mean over `ECE_BINS` bins of equal width, each weighed by its scans.
+
+`micro_auc_logits` pools the one-vs-rest problems by logits, as the code of the published network does, in place
+of probabilities. Where no logits are given it takes the centred logarithms of the probabilities, which are what `prediction_table`
+stores. Logits alike to nine decimals are tied, so that one and the same model scores alike by either.
 """
 
 from __future__ import annotations
@@ -18,13 +28,26 @@ import numpy as np
 from elr_mri.errors import BadInput
 from elr_mri.scans.table import CLASSES
 
+_OF_CLASS = tuple(name.lower() for name in CLASSES)
 #: The scores, in the order of every table. The micro-AUC pools the three one-vs-rest problems (n × 3 decisions).
-METRICS = ("accuracy", "balanced_accuracy", "micro_auc", "macro_auc", "auc_cn", "auc_mci", "auc_ad")
-#: What guessing without looking would score (three classes).
-CHANCE = {name: 0.5 if "auc" in name else 1 / 3 for name in METRICS}
+METRICS = (
+    *("accuracy", "balanced_accuracy", "micro_auc", "macro_auc"),
+    *(f"{kind}_{name}" for kind in ("auc", "sensitivity", "specificity", "f1") for name in _OF_CLASS),
+    *("macro_f1", "micro_auc_logits", "brier", "log_loss", "ece"),
+)
+#: Scores of the probabilities themselves: the lower the better.
+ERRORS = ("brier", "log_loss", "ece")
+#: What guessing without looking would score (three classes); F1 and accuracy beyond 1/3 follow how common a class is.
+CHANCE = {
+    name: 0.5 if "auc" in name else 2 / 3 if "specificity" in name else 1 / 3 for name in METRICS if name not in ERRORS
+}
+#: Bins of equal width, from 0 to 1, closed above, of the expected calibration error and of reliability curves.
+ECE_BINS = 10
+#: The smallest probability that a log-loss reads, as in scikit-learn: one certain and wrong answer costs 36 nats, not infinity.
+SMALLEST = np.finfo(float).eps
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def score(labels: np.ndarray, probabilities: np.ndarray, logits: np.ndarray | None = None) -> dict[str, float]:
     """The scores of one set of predictions.
 
     Parameters
@@ -33,14 +56,16 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         True class, 0, 1 or 2 in the order CN, MCI, AD.
     probabilities : (n_scans, 3) float
         One column per class, in the same order.
+    logits : (n_scans, 3) float, optional
+        For `micro_auc_logits`.
 
     Returns
     -------
     dict of str to float
-        The names in `METRICS`, as shares (0 to 1); NaN where undefined (see the module).
+        The names in `METRICS`, as shares (0 to 1; log-loss in nats); NaN where undefined (see the module).
     """
     labels, probabilities = checked(labels, probabilities)
-    scores = weighted_scores(labels, probabilities, np.ones((1, len(labels))))
+    scores = weighted_scores(labels, probabilities, np.ones((1, len(labels))), logits)
     return {name: float(values[0]) for name, values in scores.items()}
 
 
@@ -52,7 +77,9 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return counts
 
 
-def weighted_scores(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+def weighted_scores(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, logits: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The scores of the same predictions under many weightings of the scans.
 
     Parameters
@@ -61,24 +88,52 @@ def weighted_scores(labels: np.ndarray, probabilities: np.ndarray, weights: np.n
     probabilities : (n_scans, 3) float
     weights : (n_draws, n_scans) float
         How often each draw holds each scan.
+    logits : (n_scans, 3) float, optional
 
     Returns
     -------
-    dict of str to (n_draws,) float
+    dict of str to (n_draws,) float, in the order of `METRICS`
     """
-    right = labels == probabilities.argmax(axis=1)
     one_hot = labels[:, None] == np.arange(len(CLASSES))
+    logits = (centred_logarithms(probabilities) if logits is None else logits).round(9)
+    of_scan = np.ascontiguousarray(weights.T)
     with np.errstate(invalid="ignore", divide="ignore"):
-        aucs = np.stack([_auc(one_hot[:, c], probabilities[:, c], weights) for c in range(len(CLASSES))])
-        return {
-            "accuracy": weights[:, right].sum(axis=1) / weights.sum(axis=1),
-            "balanced_accuracy": weighted_balanced_accuracy(labels, probabilities, weights),
-            "micro_auc": _auc(one_hot.ravel(), probabilities.ravel(), np.repeat(weights, len(CLASSES), axis=1)),
+        aucs = np.stack([_auc(one_hot[:, c], probabilities[:, c], of_scan) for c in range(len(CLASSES))])
+        found = {
+            **_of_predicted_class(labels, probabilities, weights),
+            "micro_auc": _auc(one_hot.ravel(), probabilities.ravel(), of_scan),
             "macro_auc": _mean_of_defined(aucs),
-            "auc_cn": aucs[0],
-            "auc_mci": aucs[1],
-            "auc_ad": aucs[2],
+            "micro_auc_logits": _auc(one_hot.ravel(), logits.ravel(), of_scan),
+            **{f"auc_{name}": aucs[c] for c, name in enumerate(_OF_CLASS)},
         }
+    found |= weighted_errors(labels, probabilities, weights)
+    return {name: found[name] for name in METRICS}
+
+
+def weighted_errors(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Brier score, log-loss and expected calibration error under many weightings of the scans, (n_draws,) each; arguments as `weighted_scores`."""
+    one_hot = labels[:, None] == np.arange(len(CLASSES))
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    losses = np.stack([((probabilities - one_hot) ** 2).sum(axis=1), -np.log(np.maximum(of_truth, SMALLEST))], axis=1)
+    confidence = probabilities.max(axis=1)
+    gaps = np.zeros(
+        (len(labels), ECE_BINS)
+    )  # a bin's own: confidence minus rightness, summed, is what its scans are off by
+    gaps[np.arange(len(labels)), bins_of(confidence)] = confidence - (labels == probabilities.argmax(axis=1))
+    total = weights.sum(axis=1)
+    brier, log_loss = (weights @ losses).T / total
+    return {"brier": brier, "log_loss": log_loss, "ece": np.abs(weights @ gaps).sum(axis=1) / total}
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """The reliability bin, 0 to `ECE_BINS` − 1, of each confidence; bin b is (b / n, (b + 1) / n]."""
+    return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+
+
+def centred_logarithms(probabilities: np.ndarray) -> np.ndarray:
+    """Logits that tell the same as probabilities, summing to zero over the classes; (n, 3) to (n, 3)."""
+    logs = np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    return logs - logs.mean(axis=1, keepdims=True)
 
 
 def weighted_balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -88,6 +143,25 @@ def weighted_balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray, we
     with np.errstate(invalid="ignore", divide="ignore"):
         recalls = (weights[:, right] @ one_hot[right]) / (weights @ one_hot)
         return _mean_of_defined(recalls.T)
+
+
+def _of_predicted_class(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores that only ask which class is predicted; arguments as `weighted_scores`."""
+    n = len(CLASSES)
+    cell = labels * n + probabilities.argmax(axis=1)
+    counts = (weights @ (cell[:, None] == np.arange(n * n)).astype(float)).reshape(-1, n, n)  # true by row
+    hits = np.diagonal(counts, axis1=1, axis2=2).T  # (n, n_draws), as all below
+    of_class, named, total = counts.sum(axis=2).T, counts.sum(axis=1).T, counts.sum(axis=(1, 2))
+    recalls, f1 = hits / of_class, 2 * hits / (of_class + named)
+    specificities = (total - of_class - named + hits) / (total - of_class)
+    return {
+        "accuracy": hits.sum(axis=0) / total,
+        "balanced_accuracy": _mean_of_defined(recalls),
+        "macro_f1": _mean_of_defined(f1),
+        **{f"sensitivity_{name}": recalls[c] for c, name in enumerate(_OF_CLASS)},
+        **{f"specificity_{name}": specificities[c] for c, name in enumerate(_OF_CLASS)},
+        **{f"f1_{name}": f1[c] for c, name in enumerate(_OF_CLASS)},
+    }
 
 
 def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,21 +197,24 @@ def _auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.nd
     Parameters
     ----------
     positive : (n,) bool
+        Of decisions: one for each scan, or k for each, one scan's beside one another.
     scores : (n,) float
-    weights : (n_draws, n) float
+    weights : (n / k scans, n_draws) float, contiguous
+        A row for each scan, so that a scan's draws are moved together.
 
     Returns
     -------
     (n_draws,) float, NaN for a draw without a positive or without a negative
     """
+    scan = np.arange(len(positive)) // (len(positive) // len(weights))
     negatives = np.flatnonzero(~positive)[np.argsort(scores[~positive], kind="stable")]
-    below = np.searchsorted(scores[negatives], scores[positive], side="left")
-    not_above = np.searchsorted(scores[negatives], scores[positive], side="right")
-    cumulative = np.zeros((len(weights), len(negatives) + 1))
-    np.cumsum(weights[:, negatives], axis=1, out=cumulative[:, 1:])
-    of_positives = weights[:, positive]
-    ordered = np.einsum("dp,dp->d", of_positives, cumulative[:, below] + cumulative[:, not_above]) / 2
-    return ordered / (of_positives.sum(axis=1) * cumulative[:, -1])
+    below, not_above = (np.searchsorted(scores[negatives], scores[positive], side=side) for side in ("left", "right"))
+    cumulative = np.zeros((len(negatives) + 1, weights.shape[1]))
+    np.cumsum(weights[scan[negatives]], axis=0, out=cumulative[1:])
+    of_positives, lower = weights[scan[positive]], cumulative[below]
+    tied = below != not_above
+    lower[tied] = (lower[tied] + cumulative[not_above[tied]]) / 2
+    return np.einsum("pd,pd->d", of_positives, lower) / (of_positives.sum(axis=0) * cumulative[-1])
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:

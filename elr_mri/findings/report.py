@@ -19,6 +19,7 @@ from elr_mri.findings import (
     ablations,
     accounting,
     baseline_told,
+    comparisons,
     consort,
     elsewhere,
     figures,
@@ -31,18 +32,33 @@ from elr_mri.findings import (
     published,
     reproduce,
     style,
+    trust,
     viewer,
     who,
     words,
 )
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
-from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
+from elr_mri.findings.tables import (
+    ABLATIONS,
+    COMPARISONS,
+    CONFUSION,
+    DIFFERENCES,
+    LEFT_OUT,
+    RESULTS,
+    ROC,
+    SUBJECTS,
+)
 from elr_mri.scans.schema import Schema
 from elr_mri.scans.table import EXCLUSIONS, NOTES, SPLIT, read_scans
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["report"]
 CLASS_METRICS = ("auc_cn", "auc_mci", "auc_ad")
+#: Columns of the table of single classes that is folded away.
+DETAIL_METRICS = (
+    *(f"{kind}_{name}" for kind in ("sensitivity", "specificity") for name in ("cn", "mci", "ad")),
+    "macro_f1",
+)
 #: Failed scans that the page lists by name; all are counted, and all are in pack/status.tsv.
 MAX_LISTED = 40
 #: Notes that the page shows; all are counted, and all are in tables/notes.tsv.
@@ -124,6 +140,8 @@ def report(
     )
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
+    subjects = SUBJECTS.read(tables_dir / "subjects.tsv").rename(columns={"n_rows": "n_scans"})
+    family, calibration = comparisons.compared(differences, settings.reference), trust.read(tables_dir)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
     others = elsewhere.read(experiment_dirs, page_path.parent)
     stems = {f"lab_{one['name']}": one["stem"] for one in others if one["stem"]}
@@ -137,6 +155,7 @@ def report(
             _told(CONFUSION.read(tables_dir / "confusion.tsv"), in_house=settings.in_house),
         )
         pictures.add("accounting", consort.draw(accounting.flow(counted, in_house=settings.in_house)))
+        figures.draw_reliability(pictures, calibration.curves)
         figures.draw_learning(pictures, _in_order(model_dirs, results))
         volumes = figures.draw_volumes(pictures, pack_dir, scans)
         anatomy = figures.read_anatomy(study.register.template, study.register.template_mask, study.measure.labels)
@@ -173,11 +192,16 @@ def report(
         ),
         "groups": result_groups(results, MAIN_METRICS),
         "class_groups": result_groups(results, CLASS_METRICS),
+        "detail_groups": result_groups(results, DETAIL_METRICS),
+        "subject_groups": result_groups(subjects, MAIN_METRICS),
+        "calibration": trust.told(calibration),
         "level": f"{100 * results['level'].iloc[0]:g}",
         "meaning": words.meaning(results, differences, settings.reference),
         "reference": settings.reference,
         "versus": (versus := difference_groups(differences, settings.reference)),
         "caution": words.caution(results["level"].iloc[0], sum(len(group["methods"]) for group in versus)),
+        "family": comparisons.texts(family),
+        "family_said": comparisons.sentences(family, settings.reference),
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
         "published": published_groups(results),
         "published_source": published.SOURCE,
@@ -221,6 +245,7 @@ def report(
         "versions": provenance.versions(),
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
+    COMPARISONS.write(family, tables_dir / "comparisons.tsv")
     ABLATIONS.write(varied, tables_dir / "ablations.tsv")
     provenance.write_text(page_path, page.render("report.html.j2", context, scripts=[viewer.script()]))
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)

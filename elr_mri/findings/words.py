@@ -75,12 +75,12 @@ def _of_scores(rows: pd.DataFrame) -> list[str]:
 def _of_differences(versus: pd.DataFrame, reference: str) -> list[str]:
     """Who is better or worse than the reference method, and how large a difference would have to be."""
     better, worse = versus[versus["low"] > 0], versus[versus["high"] < 0]
-    half = 100 * float(np.nanmedian((versus["high"] - versus["low"]).astype(float))) / 2
+    half = 100 * float((versus["high"] - versus["low"]).astype(float).median()) / 2
+    seen = "" if np.isnan(half) else f" Here a difference must exceed about {half:.0f} points to be seen."
     open_ = len(versus) - len(better) - len(worse)
     return [
         f"Compared with {reference} on the same scans, {_who(better, versus)} better and {_who(worse, versus)} worse "
-        f"by the whole interval; {open_ or 'none'} cannot be told from it. Here a difference must exceed about "
-        f"{half:.0f} points to be seen.",
+        f"by the whole interval; {open_ or 'none'} cannot be told from it.{seen}",
     ]
 
 

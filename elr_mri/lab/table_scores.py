@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from elr_mri.errors import BadInput
-from elr_mri.findings.bootstrap import interval, weight_chunks
+from elr_mri.findings.bootstrap import holm, interval, p_value, weight_chunks
 from elr_mri.lab.seeds import covers
 from elr_mri.lab.seeds import over_seeds as _over_seeds
 from elr_mri.lab.seeds import seed_shares as seed_shares
@@ -122,8 +122,7 @@ def differences(
             base_points, base_draws = scored[(reference, *place)]
             moved = _over_seeds(draws - base_draws, seed)
             low, high = interval(moved, level=level)
-            rarer = min((moved <= 0).sum(), (moved >= 0).sum())
-            p = min(1.0, 2 * (rarer + 1) / (len(moved) + 1))
+            p = p_value(moved)
             n, family = len(points), (method, reference) in asked and place[0] > 0
             found = (points - base_points).mean(), low, high, p, family, n, level, covers(n)
             rows.append((method, reference, *place, *found))
@@ -132,12 +131,3 @@ def differences(
     family = table["p_holm"].astype(bool)
     adjusted = table[family].groupby("reading")["p"].transform(lambda p: holm(p.to_numpy()))
     return table.assign(p_holm=adjusted.reindex(table.index).astype(float))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values of a family, (n,)."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
-    out = np.empty_like(adjusted)
-    out[order] = adjusted
-    return out

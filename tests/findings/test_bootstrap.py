@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elr_mri.findings.bootstrap import draw_scores, interval, weight_chunks
+from elr_mri.findings.bootstrap import draw_scores, interval, p_value, weight_chunks
 from elr_mri.findings.metrics import METRICS
 
 ACCURACY = METRICS.index("accuracy")
@@ -83,6 +83,19 @@ def test_interval_is_the_percentiles_and_knows_when_it_knows_nothing():
     mostly_undefined = np.full(100, np.nan)
     mostly_undefined[:40] = 0.5
     assert np.isnan(interval(mostly_undefined, level=0.95)).all()
+
+
+def test_few_subjects_have_wider_intervals_and_p_values_that_agree():
+    draws = np.random.default_rng(0).normal(2.05, 1, 20_000)
+    plain, many, few = (interval(draws, level=0.95, n_subjects=n) for n in (None, 10**6, 12))
+    assert many == pytest.approx(plain, abs=1e-3) and few[0] < plain[0] < plain[1] < few[1]
+    # of normal draws these are the limits of Student's t for the mean of 12
+    assert few == pytest.approx(2.05 + np.array([-1, 1]) * 2.201 * np.sqrt(12 / 11), abs=0.06)
+    assert p_value(draws) < 0.05 < p_value(draws, n_subjects=12)
+    for n in (12, 96):
+        level = 1 - p_value(draws, n_subjects=n)
+        assert interval(draws, level=level, n_subjects=n)[0] == pytest.approx(0, abs=0.01)
+    assert np.isnan([*interval(draws, level=0.95, n_subjects=1), p_value(draws, n_subjects=1)]).all()
 
 
 def test_intervals_cover_the_truth():

@@ -4,14 +4,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_study as study
+from sklearn.metrics import roc_auc_score
 
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.metrics import score
-from elr_mri.findings.tables import CONFUSION, DIFFERENCES, RESULTS, ROC
+from elr_mri.findings.tables import (
+    CALIBRATION,
+    CONFUSION,
+    DIFFERENCES,
+    RELIABILITY,
+    RESULTS,
+    ROC,
+    SUBJECTS,
+    TEMPERATURES,
+)
 from elr_mri.findings.words import against
-from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS
+from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS
 from elr_mri.scans.table import CLASSES
 
 SETTINGS = config.Evaluate(draws=200)
@@ -121,3 +131,42 @@ def test_tables_that_disagree_about_a_scan_are_refused(tmp_path, made):
         _evaluate(tmp_path, [one, one])
     with pytest.raises(BadInput, match="at least one prediction table"):
         _evaluate(tmp_path, [])
+
+
+def test_by_subject_a_subject_counts_once_for_each_diagnosis(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = PREDICTIONS.read(path)
+    changed = table["subject_id"] == table.loc[table["split"] == "test", "subject_id"].iloc[0]
+    table.loc[table.index[changed][0], "diagnosis"] = "CN"
+    table.loc[table.index[changed][1], "diagnosis"] = "AD"
+    PREDICTIONS.write(table, path)
+    _evaluate(tmp_path, [path])
+    found = SUBJECTS.read(tmp_path / "findings" / "tables" / "subjects.tsv")
+    mine = found[found["split"] == "test"].set_index("metric")
+    rows = table[table["split"] == "test"].groupby(["subject_id", "diagnosis"])[list(P_COLUMNS)].mean().reset_index()
+    expected = score(rows["diagnosis"].map(CLASSES.index).to_numpy(), rows[list(P_COLUMNS)].to_numpy(float))
+    assert mine["value"].to_dict() == pytest.approx(expected)
+    assert set(mine["n_rows"]) == {len(rows)} and set(mine["n_subjects"]) == {len(rows) - 1}
+
+
+def test_the_micro_auc_on_logits_is_of_the_columns_of_logits(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = PREDICTIONS.read(path)
+    shift = np.random.default_rng(0).normal(0, 3, len(table))
+    PREDICTIONS.write(table.assign(**{name: table[name] + shift for name in Z_COLUMNS}), path)
+    results = _evaluate(tmp_path, [path])["results"]
+    rows = PREDICTIONS.read(path).query("split == 'test'")
+    one_hot = np.eye(3)[rows["diagnosis"].map(CLASSES.index).to_numpy()]
+    found = results.query("split == 'test' and metric == 'micro_auc_logits'")["value"].item()
+    assert found == pytest.approx(roc_auc_score(one_hot.ravel(), rows[list(Z_COLUMNS)].to_numpy(float).ravel()))
+
+
+def test_a_study_without_unseen_scans_still_has_every_table(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    PREDICTIONS.write(PREDICTIONS.read(path).query("split == 'train'"), path)
+    evaluate(prediction_paths=[path], settings=SETTINGS, out_dir=tmp_path / "findings")
+    for schema in (CALIBRATION, RELIABILITY):
+        assert schema.read(tmp_path / "findings" / "tables" / f"{schema.name}.tsv").empty
+    fitted = TEMPERATURES.read(tmp_path / "findings" / "tables" / "temperatures.tsv")
+    assert fitted["temperature"].isna().all() and fitted["note"].str.contains("no validation scans").all()
+    assert "No unseen scans" in (tmp_path / "findings" / "tables" / "main.tex").read_text()

@@ -39,6 +39,7 @@ SECTIONS = (
     "baselines",
     "published",
     "meaning",
+    "calibration",
     "saliency",
     "viewer",
     "reproduce",
@@ -148,6 +149,7 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
         "results",
         "confusion",
         "roc",
+        "reliability",
         "learning",
         "volumes",
         "examples",
@@ -174,6 +176,20 @@ def test_the_baselines_say_what_they_are_and_what_validation_chose(whole, bare):
     shares = [f"{100 * share:.0f} %" for share in facts["external"][0]["estimated_shares"]]
     assert all(share in said for share in shares) and "NACC" in said
     assert 'id="baselines"' not in bare and 'href="#baselines"' not in bare
+
+
+def test_calibration_and_comparisons_are_told_as_the_tables_have_them(whole):
+    text = " ".join(Page(html).text.split())
+    tables = root / "findings" / "tables"
+    fitted = pd.read_csv(tables / "temperatures.tsv", sep="\t").set_index("model")["temperature"]
+    assert f"{fitted['wide']:.2f}" in text and f"{fitted['wide-elr']:.2f}" in text
+    scores = pd.read_csv(tables / "calibration.tsv", sep="\t").query(
+        "model == 'wide' and metric == 'log_loss' and split == 'test'"
+    )
+    before, after = (scores.loc[scores["state"] == state, "value"].item() for state in ("before", "after"))
+    assert f"{before:.3f} → {after:.3f}" in text
+    subjects = pd.read_csv(tables / "subjects.tsv", sep="\t").query("split == 'test'").iloc[0]
+    assert f"{subjects['n_rows']} rows of {subjects['n_subjects']} subjects" in text
 
 
 def test_markup_in_ids_is_shown_and_not_obeyed(whole):

@@ -81,16 +81,20 @@ rule fuse:
         STEP + "fuse --volumes {input.volumes:q} {params.networks} --config {params.config:q} --output \"$(dirname {output.model:q})\"" + LOGGED
 
 
+#: The tables of `evaluate`, besides the main one.
+SCORES = (
+    *("results", "differences", "subjects", "subject_differences", "confusion", "roc"),
+    *("temperatures", "calibration", "reliability", "left_out"),
+)
+
+
 rule evaluate:
     input:
         PREDICTIONS,
     output:
-        results=FINDINGS / "tables" / "results.tsv",
+        **{name: FINDINGS / "tables" / f"{name}.tsv" for name in SCORES},
         main=report(FINDINGS / "tables" / "main.tsv", caption="../report/main.rst", category="Results"),
-        differences=FINDINGS / "tables" / "differences.tsv",
-        confusion=FINDINGS / "tables" / "confusion.tsv",
-        roc=FINDINGS / "tables" / "roc.tsv",
-        left_out=FINDINGS / "tables" / "left_out.tsv",
+        latex=FINDINGS / "tables" / "main.tex",
     params:
         config=section("evaluate"),
         folder=FINDINGS,
@@ -105,7 +109,8 @@ use rule evaluate as evaluate_ablations with:
     input:
         expand(LEARNING / "{slug}" / "seed-{seed}" / "predictions.tsv", slug=ABLATED, seed=SEEDS),
     output:
-        **{name: FINDINGS / "ablations" / "tables" / f"{name}.tsv" for name in ("results", "main", "differences", "confusion", "roc", "left_out")},
+        **{name: FINDINGS / "ablations" / "tables" / f"{name}.tsv" for name in ("main", *SCORES)},
+        latex=FINDINGS / "ablations" / "tables" / "main.tex",
     params:
         config=section("evaluate"),
         folder=FINDINGS / "ablations",
@@ -190,6 +195,7 @@ rule report:
         page=report(RESULTS / "report.html", caption="../report/page.rst", category="Report"),
         accounting=report(FINDINGS / "tables" / "accounting.tsv", caption="../report/accounting.rst", category="Results"),
         notes=FINDINGS / "tables" / "notes.tsv",
+        comparisons=report(FINDINGS / "tables" / "comparisons.tsv", caption="../report/comparisons.rst", category="Results"),
         ablations=report(ABLATION_TABLE, caption="../report/ablations.rst", category="Results"),
         figures=report(directory(FINDINGS / "figures"), patterns=["{name}.png"], caption="../report/figure.rst", category="Figures"),
     params:
