@@ -15,15 +15,16 @@ VERSIONS = {
     "register": 7,
     "atlases": 1,
     "measure": 4,
+    "regions": 1,
     "review": 1,
     "pack": 5,
     "baseline": 2,
     "train": 6,
     "predict": 2,
-    "explain": 3,
+    "explain": 4,
     "lab": 3,
     "evaluate": 2,
-    "report": 6,
+    "report": 7,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

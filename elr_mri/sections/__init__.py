@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from elr_mri import variants
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import Baseline, Evaluate, Report
-from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
+from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Regions, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
     METHODS,
@@ -72,6 +72,7 @@ __all__ = [
     "Phantom",
     "Predict",
     "Published",
+    "Regions",
     "Register",
     "Report",
     "Review",
@@ -106,6 +107,7 @@ class Study(Section):
     register: Register = Register()
     atlases: Atlases = Atlases()
     measure: Measure = Measure()
+    regions: Regions = Regions()
     review: Review = Review()
     pack: Pack = Pack()
     baseline: Baseline = Baseline()
