@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from elr_mri import config, pages, provenance
-from elr_mri.findings import ablations, accounting, consort, figures, mislead, page, published, style, words
+from elr_mri.findings import ablations, accounting, believed, consort, figures, mislead, page, published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
 from elr_mri.findings.tables import ABLATIONS, CONFUSION, DIFFERENCES, LEFT_OUT, RESULTS, ROC
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -139,6 +139,7 @@ def report(
         ),
         "misled": misled,
         "explained": explain_dir.name if explain_dir else None,
+        "believed": believed.read(explain_dir),
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": _shown(study),
         "config_digest": provenance.digest_json(study.model_dump(mode="json")),

@@ -120,6 +120,7 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
         "registration",
         "saliency",
         "saliency_examples",
+        "saliency_regions",
     )
     assert sorted(path.name for path in (root / "figures").iterdir()) == sorted(
         f"{n}.{kind}" for n in names for kind in ("png", "svg")
