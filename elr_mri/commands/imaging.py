@@ -42,6 +42,25 @@ def register(
     run(scans, converted, batch, batches, config.section(config.Register, "register", config_), output)
 
 
+@app.command(epilog="Example: `elr-mri regions --config study.yaml --output results/imaging/regions`")
+def regions(
+    output: Output,
+    config_: Config,
+    registering: Annotated[
+        str | None, typer.Option(help="The section `register`, where --config is `regions` as JSON.")
+    ] = None,
+    measuring: Annotated[
+        str | None, typer.Option(help="The section `measure`, where --config is `regions` as JSON.")
+    ] = None,
+) -> None:
+    """Say which region each voxel of the study's grid belongs to: what saliency is summed over."""
+    from elr_mri.imaging.regions import regions as run
+
+    register_ = config.section(config.Register, "register", registering or config_)
+    measure_ = config.section(config.Measure, "measure", measuring or config_)
+    run(config.section(config.Regions, "regions", config_), register_, measure_, output)
+
+
 @app.command(epilog="Example: `elr-mri atlases --config study.yaml --output results/imaging/atlases`")
 def atlases(
     output: Output,

@@ -86,12 +86,31 @@ def predict(
     epilog="Example: `elr-mri explain --model results/learning/wide-age-elr/seed-0 --packed results/imaging/pack --scans scans.tsv --splits splits.tsv --output results/learning/explain/wide-age-elr`"
 )
 def explain(
-    model: ModelFolder, packed: Packed, scans: Scans, splits: Splits, output: Output, config_: Config = DEFAULTS
+    model: ModelFolder,
+    packed: Packed,
+    scans: Scans,
+    splits: Splits,
+    output: Output,
+    regions: Annotated[Path | None, typer.Option(help="The folder that `regions` wrote.")] = None,
+    permuted: Annotated[
+        Path | None, typer.Option(help="A model folder of the same make, trained on labels drawn at random.")
+    ] = None,
+    config_: Config = DEFAULTS,
 ) -> None:
-    """Map which voxels the predictions depend on: gradient saliency, aggregated and for one example of each class."""
+    """Map which voxels the predictions depend on, aggregated and for one example of each class; sum by region; check the maps."""
     from elr_mri.learning.explain import explain as run
 
-    run(model, packed, scans, splits, config.section(config.Explain, "explain", config_), output_dir=output)
+    settings = config.section(config.Explain, "explain", config_)
+    run(
+        model,
+        packed,
+        scans,
+        splits,
+        settings,
+        output_dir=output,
+        regions_dir=regions,
+        permuted_dir=permuted,
+    )
 
 
 @app.command(

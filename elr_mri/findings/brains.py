@@ -174,16 +174,17 @@ def saliency(maps: Mapping[str, Volume], anatomy: Anatomy, views: Sequence[tuple
 
 
 def aggregate_views(anatomy: Anatomy) -> list[tuple[str, float]]:
-    """Axial views from below the hippocampi upward, and sagittal views from the left one to the right one."""
+    """Axial views through the hippocampi and above them, coronal ones through the hippocampi and the entorhinal cortex, a sagittal one per side."""
     left, right = anatomy.centre("hippocampus_left"), anatomy.centre("hippocampus_right")
-    axial = [("axial", left[2] + up) for up in (-8, 0, 22)]
-    return [*axial, ("sagittal", left[0]), ("sagittal", 0.0), ("sagittal", right[0])]
+    axial = [("axial", left[2] + up) for up in (0, 22)]
+    coronal = [("coronal", left[1]), ("coronal", anatomy.centre("entorhinal")[1])]
+    return [*axial, *coronal, ("sagittal", left[0]), ("sagittal", right[0])]
 
 
 def example_views(anatomy: Anatomy) -> list[tuple[str, float]]:
-    """One axial view and one sagittal view per side, through the hippocampi."""
+    """One axial view, one coronal one and a sagittal one per side, through the hippocampi."""
     left, right = anatomy.centre("hippocampus_left"), anatomy.centre("hippocampus_right")
-    return [("axial", left[2]), ("sagittal", left[0]), ("sagittal", right[0])]
+    return [("axial", left[2]), ("coronal", left[1]), ("sagittal", left[0]), ("sagittal", right[0])]
 
 
 def montage(pictures: Mapping[str, Path], *, columns: int = 1, cut: int = 0) -> Figure:

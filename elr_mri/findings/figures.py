@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings import brains, charts, privacy, reliability, style
+from elr_mri.findings import believed, brains, charts, privacy, reliability, style
 from elr_mri.findings.baseline import known_sides, read_volumes
 from elr_mri.findings.normalise import ICV
 from elr_mri.imaging import names
@@ -159,8 +159,9 @@ def viewer_scans(pack_dir: Path, chosen: Mapping[str, str]) -> dict[str, brains.
 
 
 def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy) -> None:
-    """`saliency` (all scans, each class, random weights) and `saliency_examples` (one scan of each class)."""
-    rows = {"all": "", **{name: f"_{name}" for name in CLASSES}, "random\nweights": "_random"}
+    """`saliency` (all scans, each class, random weights or labels), `saliency_examples` (one scan of each class), `saliency_regions` (ratios, cascade)."""
+    rows = {"all": "", **{name: f"_{name}" for name in CLASSES}}
+    rows |= {"random\nweights": "_random", "random\nlabels": "_permuted"}
     whole = {title: explain_dir / f"aggregate{ending}.nii.gz" for title, ending in rows.items()}
     single = {name: explain_dir / f"example_{name}.nii.gz" for name in CLASSES}
     for figure, files, views in (
@@ -170,6 +171,8 @@ def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy
         maps = {title: brains.Volume.read(path) for title, path in files.items() if path.is_file()}
         if maps:
             pictures.add(figure, brains.saliency(maps, anatomy, views))
+    if drawn := believed.draw(explain_dir):
+        pictures.add("saliency_regions", drawn)
 
 
 def read_anatomy(template: str, mask: str | None, labels: str) -> brains.Anatomy:

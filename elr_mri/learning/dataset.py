@@ -46,6 +46,10 @@ class ScanSet:
         """Some lines of the table, in the same order."""
         return ScanSet(self.table.iloc[lines].reset_index(drop=True), self.volumes, self.meta)
 
+    def at(self, places: np.ndarray) -> ScanSet:
+        """The lines at `places`, in that order."""
+        return ScanSet(self.table.iloc[places].reset_index(drop=True), self.volumes, self.meta)
+
     def __len__(self) -> int:
         return len(self.table)
 

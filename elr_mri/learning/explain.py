@@ -1,17 +1,17 @@
-"""Where a model looks: gradient saliency, aggregated over scans and for one example of each class.
+"""Where a model looks: saliency, aggregated over scans and for one example of each class, with what it says of regions and of itself.
 
-A scan's map is the gradient of its evidence for AD over CN, ∂(z_AD − z_CN)/∂x, at the standardised central crop
-(Simonyan, Vedaldi, Zisserman 2014), put back on the packed grid and divided by the sum of its magnitudes, so that every
-scan counts alike. With voxel standardisation x is in training standard deviations, and voxels that cannot reach the
-network are 0. An example shows the magnitude of one scan's map. An aggregate is the magnitude of the scans' mean map: what
-differs in sign from scan to scan cancels, what the model looks for in all of them stays. `aggregate_random` is the same
-aggregate for fresh weights: what the architecture alone would show (Adebayo et al., NeurIPS 2018).
+A scan's map (`attribution.py`) tells what the evidence for AD over CN depends on. It is put back on the packed grid, which is the
+template's whole study grid, and divided by the sum of its magnitudes, so that every scan counts alike. It is 0 outside the crop that the
+network sees, and, with voxel standardisation, where voxels do not vary between the training scans.
+An example shows the magnitude of one scan's map. An aggregate is the magnitude of the scans' mean map: what differs in sign from
+scan to scan cancels, what the model looks for in all of them stays. `aggregate_random` is the same aggregate for fresh weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,20 +22,22 @@ from torch import Tensor
 from elr_mri.config import Explain
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import Cache, by_channel
+from elr_mri.learning import attended, sanity
+from elr_mri.learning.attended import Parts
+from elr_mri.learning.attribution import SHIFTS, attributions, change, crop_box
 from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.recipe import device
 from elr_mri.learning.slots import slot
-from elr_mri.learning.views import centred
 from elr_mri.provenance import atomic, digest_file, record
 from elr_mri.scans.cells import write_tsv
+from elr_mri.scans.saliency import CASCADE, CHECKS, LOBES, MASSES, PERMUTED, RANDOM, SHARES, TRAINED
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["explain"]
 
-#: Offsets of the crops over which the gradient is averaged, voxels; the first is the evaluation's.
-SHIFTS = ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1))
+TINY = torch.finfo(torch.float32).tiny
 
 
 def explain(
@@ -46,11 +48,21 @@ def explain(
     settings: Explain,
     *,
     output_dir: Path | str,
+    regions_dir: Path | str | None = None,
+    permuted_dir: Path | str | None = None,
 ) -> None:
-    """Write the aggregated maps, overall, per class and of random weights, and an example of each class.
+    """Write maps, what they say of regions, and the checks of the maps.
 
-    Writes `aggregate.nii.gz`, `aggregate_<class>.nii.gz`, `aggregate_random.nii.gz`, `example_<class>.nii.gz` (the
-    scan that the model is surest of, see `_examples`) and `examples.tsv` (class, scan_id, p of the true class, right, row).
+    Writes `aggregate.nii.gz`, `aggregate_<class>.nii.gz`, `aggregate_random.nii.gz`, `example_<class>.nii.gz` (the scan that the model is
+    surest of, see `_examples`) of the first method, those of every other in a folder of its name; `examples.tsv` (class, scan_id, p of the true
+    class, right, row), `regions.tsv`, `shares.tsv`, `checks.tsv` and `cascade.tsv` (`scans/saliency.py`).
+
+    Parameters
+    ----------
+    regions_dir : path
+        The folder of `regions`; without it `regions.tsv` and `shares.tsv` are empty.
+    permuted_dir : path
+        A model of the same make that was trained on labels drawn at random.
     """
     facts = read_facts(model_dir)
     every = read_scan_set(cache_dir, scans_path, splits_path)
@@ -62,7 +74,20 @@ def explain(
         )
     output_dir = Path(output_dir)
     with slot(settings.device) as on:
-        _write_maps(load_model(model_dir, device(on)), facts, scans, output_dir, np.array(every.meta["affine"]))
+        model = load_model(model_dir, device(on))
+        parts = attended.read_parts(regions_dir, model, every.meta)
+        starts = _starts(every, settings)
+        models = {TRAINED: model, RANDOM: _fresh(model, facts)}
+        if permuted_dir is not None:
+            models[PERMUTED] = load_model(permuted_dir, device(on))
+        looked = {name: gather(one, scans, settings, parts, starts, name) for name, one in models.items()}
+        _write_maps(looked, model, scans, settings, starts, output_dir, np.array(every.meta["affine"]))
+        _write_tables(looked, scans, parts, settings, output_dir)
+        few = scans.at(np.unique(np.linspace(0, len(scans) - 1, min(settings.check_scans, len(scans))).astype(int)))
+        steps = _cascade(model, models[RANDOM], few, settings, parts, starts)
+    CASCADE.write(steps, output_dir / "cascade.tsv")
+    synthetic = bool((facts.get("trained_on") or {}).get("synthetic"))
+    CHECKS.write(pd.DataFrame(_checks(looked, parts, settings, synthetic)), output_dir / "checks.tsv")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
         "cache": Cache.read(cache_dir).digest(),
@@ -77,90 +102,188 @@ def explain(
     )
 
 
-def _write_maps(model: Model, facts: dict, scans: ScanSet, output_dir: Path, affine: np.ndarray) -> None:
-    """The maps and the table of examples; what an earlier run left there goes."""
-    for stale in output_dir.glob("*.nii.gz"):
-        stale.unlink()
-    sums, logits = summed_maps(model, scans)
-    for label, name in enumerate(CLASSES):
-        if (scans.labels == label).any():
-            write_map(magnitude(sums[label]), affine, output_dir / f"aggregate_{name}.nii.gz")
-    random, _ = summed_maps(_fresh(model, facts), scans)
-    write_map(magnitude(random.sum(axis=0)), affine, output_dir / "aggregate_random.nii.gz")
-    examples = _examples(scans, logits)
-    for line in examples.itertuples():
-        own, _ = saliency(model, *_batch(model, scans, np.array([line.place])))
-        write_map(magnitude(own[0].numpy()), affine, output_dir / f"example_{line.diagnosis}.nii.gz")
-    with atomic(output_dir / "examples.tsv") as draft:
-        write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
-    write_map(magnitude(sums.sum(axis=0)), affine, output_dir / "aggregate.nii.gz")
+@dataclass(frozen=True)
+class Looked:
+    """What one model's maps came to, by method.
 
-
-def summed_maps(model: Model, scans: ScanSet, *, batch_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Signed maps summed over the scans of each class; only the sums are held.
-
-    Returns
-    -------
-    sums : (n_classes, n_channels, X, Y, Z) float64, packed grid; the magnitudes of every scan's map sum to 1
+    sums : (n_groups, n_classes, n_channels, X, Y, Z) float32, normalised signed maps summed by group of subjects and class
+    masses : (n_scans, n_regions), each region's share of each scan's map
+    missed : by what share integrated gradients missed the change of the evidence; None for other methods
     logits : (n_scans, n_classes) float32
     """
-    sums, logits = np.zeros((len(CLASSES), *by_channel(scans.volumes[0]).shape)), []
+
+    sums: dict[str, np.ndarray]
+    masses: dict[str, np.ndarray]
+    missed: dict[str, float | None]
+    logits: np.ndarray
+
+
+def gather(
+    model: Model,
+    scans: ScanSet,
+    settings: Explain,
+    parts: Parts,
+    starts: Tensor | None,
+    name: str = TRAINED,
+    *,
+    batch_size: int = 8,
+) -> Looked:
+    """Map every scan; only sums and shares are held."""
+    groups, labels = attended.groups_of(scans.table["subject_id"].tolist()), scans.labels.numpy()
+    shape = (groups.max() + 1, len(CLASSES), *by_channel(scans.volumes[0]).shape)
+    sums = {method: np.zeros(shape, dtype=np.float32) for method in settings.methods}
+    masses, missed, logits = {method: [] for method in settings.methods}, [], []
     for start in range(0, len(scans), batch_size):
         here = np.arange(start, min(start + batch_size, len(scans)))
-        maps, told = saliency(model, *_batch(model, scans, here))
-        np.add.at(sums, scans.labels[here].numpy(), maps.numpy())
+        volumes, ages = _batch(model, scans, here)
+        maps, told = attributions(model, volumes, ages, settings, starts=starts)
+        for method in settings.methods:
+            found = normalised(maps[method]).numpy()
+            np.add.at(sums[method], (groups[here], labels[here]), found)
+            if parts.regions:
+                masses[method].append(parts.shares(parts.counted(found)))
+        if "integrated" in settings.methods:
+            missed.append(_missed(model, volumes, ages, maps["integrated"], starts))
         logits.append(told.numpy())
-        print(f"explain: {here[-1] + 1} of {len(scans)} scans", flush=True)
-    return sums, np.concatenate(logits)
+        print(f"explain: {name}, {here[-1] + 1} of {len(scans)} scans", flush=True)
+    found = {method: np.concatenate(masses[method]) for method in settings.methods if parts.regions}
+    lost = {method: float(np.mean(missed)) if method == "integrated" else None for method in settings.methods}
+    return Looked(sums, found, lost, np.concatenate(logits))
+
+
+def normalised(maps: Tensor) -> Tensor:
+    """Maps (batch, n_channels, X, Y, Z) whose magnitudes each sum to 1; a map of zeros stays."""
+    return maps / maps.abs().sum(dim=(1, 2, 3, 4), keepdim=True).clamp_min(TINY)
 
 
 def magnitude(values: np.ndarray) -> np.ndarray:
     """A map (n_channels, X, Y, Z) without its signs, summed over the channels and to 1: (X, Y, Z)."""
     size = np.abs(values).sum(axis=0)
-    return size / max(size.sum(), np.finfo(np.float32).tiny)
+    return size / max(size.sum(), TINY)
+
+
+def _starts(every: ScanSet, settings: Explain) -> Tensor | None:
+    """Where paths begin: training scans of cognitively normal subjects, drawn by seed 0, (n, n_channels, X, Y, Z); None where no method asks."""
+    if "integrated" not in settings.methods:
+        return None
+    train = every.of("train")
+    normal = np.flatnonzero(train.labels.numpy() == 0)
+    if not len(normal):
+        raise BadInput(
+            expected=f"training scans of class {CLASSES[0]}, where the paths of `integrated` begin",
+            got="none",
+            where="config, key explain.methods",
+            fix="Leave out integrated.",
+        )
+    chosen = np.random.default_rng(0).permutation(normal)[: settings.baselines]
+    return train.read(chosen)
+
+
+def _missed(model: Model, volumes: Tensor, ages: Tensor, maps: Tensor, starts: Tensor) -> float:
+    """By what share a batch's integrated gradients miss the changes of the evidence."""
+    boxes = [crop_box(model, volumes.shape[2:], shift) for shift in SHIFTS]
+    told = change(model, model.standardise(volumes), ages, boxes, model.standardise(starts.to(volumes.device)))
+    return sanity.missed(maps, told.cpu())
+
+
+def _write_maps(
+    looked: dict[str, Looked],
+    model: Model,
+    scans: ScanSet,
+    settings: Explain,
+    starts: Tensor | None,
+    output_dir: Path,
+    affine: np.ndarray,
+) -> None:
+    """The maps of every method and the table of examples; what an earlier run left there goes."""
+    for stale in output_dir.rglob("*.nii.gz"):
+        stale.unlink()
+    examples = _examples(scans, looked[TRAINED].logits)
+    shown = {
+        line.diagnosis: attributions(model, *_batch(model, scans, np.array([line.place])), settings, starts=starts)[0]
+        for line in examples.itertuples()
+    }
+    for place, method in reversed(list(enumerate(settings.methods))):
+        folder = output_dir / method if place else output_dir
+        sums = looked[TRAINED].sums[method].sum(axis=0, dtype=np.float64)
+        for label, name in enumerate(CLASSES):
+            if (scans.labels == label).any():
+                write_map(magnitude(sums[label]), affine, folder / f"aggregate_{name}.nii.gz")
+        for name in [name for name in looked if name != TRAINED]:
+            total = looked[name].sums[method].sum(axis=(0, 1), dtype=np.float64)
+            write_map(magnitude(total), affine, folder / f"aggregate_{name}.nii.gz")
+        for name, maps in shown.items():
+            write_map(magnitude(maps[method][0].numpy()), affine, folder / f"example_{name}.nii.gz")
+        write_map(magnitude(sums.sum(axis=0)), affine, folder / "aggregate.nii.gz")
+    with atomic(output_dir / "examples.tsv") as draft:
+        write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
+
+
+def _write_tables(looked: dict[str, Looked], scans: ScanSet, parts: Parts, settings: Explain, output_dir: Path) -> None:
+    """`regions.tsv` and `shares.tsv`; without regions both are empty."""
+    singles, lines = [pd.DataFrame(columns=[c.name for c in MASSES.columns])], []
+    for method in settings.methods if parts.regions else ():
+        for name, one in looked.items():
+            told = {"method": method, "model": name}
+            singles.append(attended.single(one.masses[method], scans.table, parts, **told))
+            lines += attended.rows(one.sums[method], one.masses[method], scans.table, parts, **told)
+    MASSES.write(pd.concat(singles[1:] or singles, ignore_index=True), output_dir / "regions.tsv")
+    SHARES.write(pd.DataFrame(lines, columns=[c.name for c in SHARES.columns]), output_dir / "shares.tsv")
+
+
+def _cascade(
+    model: Model, fresh: Model, few: ScanSet, settings: Explain, parts: Parts, starts: Tensor | None
+) -> pd.DataFrame:
+    """Lines of `CASCADE`: some scans' aggregate while layers are randomised from the top, like the trained model's or not."""
+    columns = [c.name for c in CASCADE.columns]
+    if not settings.check_scans:
+        return pd.DataFrame(columns=columns)
+    whole = gather(model, few, settings, parts, starts, "for the cascade").sums
+    lines = [(method, 0, "none", 1.0) for method in settings.methods]
+    for step, (layer, changed) in enumerate(sanity.cascade(model, fresh), start=1):
+        found = gather(changed, few, settings, parts, starts, f"fresh down to {layer}").sums
+        for method in settings.methods:
+            pair = (sums[method].sum(axis=(0, 1)) for sums in (whole, found))
+            lines.append((method, step, layer, sanity.rank_correlation(*pair, parts)))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _checks(looked: dict[str, Looked], parts: Parts, settings: Explain, synthetic: bool) -> list[dict[str, Any]]:
+    """Lines of `CHECKS` for every method."""
+    lines = []
+    for method in settings.methods:
+        own = looked[TRAINED].sums[method]
+        total = {name: one.sums[method].sum(axis=(0, 1)) for name, one in looked.items()}
+        like = {name: sanity.rank_correlation(total[TRAINED], other, parts) for name, other in total.items()}
+        ratio = {name: _lobes(one.sums[method], parts) for name, one in looked.items()}
+        found = [
+            sanity.judged(sanity.FRESH, like[RANDOM], "at most", sanity.LIKE),
+            sanity.judged(sanity.LABELS, like.get(PERMUTED), "at most", sanity.LIKE),
+            sanity.judged(sanity.HALVES, sanity.halves(own.sum(axis=1), parts), "at least", sanity.LIKE),
+            sanity.judged(sanity.PREFERENCE, ratio[RANDOM], "at most", sanity.NO_PREFERENCE),
+        ]
+        if synthetic:
+            found.append(sanity.judged(sanity.CONCENTRATION, ratio[TRAINED], "at least", sanity.PLANTED))
+        if method == "integrated":
+            missed = looked[TRAINED].missed[method]
+            found.append(sanity.judged(sanity.COMPLETE, missed, "at most", sanity.INCOMPLETE))
+        lines += [{"method": method, **line} for line in found]
+    return lines
+
+
+def _lobes(sums: np.ndarray, parts: Parts) -> float | None:
+    """The medial temporal regions' ratio in the mean map; None where they are not known."""
+    if LOBES not in parts.regions:
+        return None
+    place = list(parts.regions).index(LOBES)
+    share = parts.shares(parts.counted(sums.sum(axis=(0, 1), dtype=np.float64)))[place]
+    return float(share / parts.volumes[place])
 
 
 def _batch(model: Model, scans: ScanSet, places: np.ndarray) -> tuple[Tensor, Tensor]:
     """Volumes and ages of some scans, on the model's device."""
     on = next(model.parameters()).device
     return scans.read(places).to(on), scans.ages_years[places].to(on)
-
-
-def saliency(
-    model: Model,
-    volumes: Tensor,
-    ages_years: Tensor | None,
-    *,
-    shifts: Sequence[tuple[int, int, int]] = SHIFTS,
-) -> tuple[Tensor, Tensor]:
-    """Gradient of the evidence for AD over CN, z_AD − z_CN, by the standardised values of every channel.
-
-    The gradient is the mean over crops at some `shifts` in voxels: strides and dilations imprint a grid on that of one crop.
-
-    Parameters
-    ----------
-    volumes : (batch, n_channels, X, Y, Z) packed values
-    ages_years : (batch,) float or None
-
-    Returns
-    -------
-    maps : (batch, n_channels, X, Y, Z) float32, signed, zero outside the crop, the magnitudes of each summing to 1
-    logits : (batch, n_classes) float32
-    """
-    maps, logits = torch.zeros(volumes.shape, device=volumes.device), []
-    standardised = model.standardise(volumes)
-    centre = torch.tensor(centred(volumes.shape[2:], model.crop).offset)
-    room = torch.tensor(volumes.shape[2:]) - model.crop
-    for shift in torch.tensor(shifts):
-        box = tuple(slice(start, start + model.crop) for start in torch.minimum(centre + shift, room).tolist())
-        crops = standardised[(..., *box)].clone().requires_grad_()
-        logits.append(model.network(crops, ages_years))
-        evidence = (logits[-1][:, -1] - logits[-1][:, 0]).sum()
-        maps[(..., *box)] += torch.autograd.grad(evidence, crops)[0]
-    if (informative := model.standardise.informative()) is not None:
-        maps *= informative
-    maps = maps / maps.abs().sum(dim=(1, 2, 3, 4), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return maps.cpu(), logits[0].detach().cpu()
 
 
 def _fresh(model: Model, facts: dict) -> Model:

@@ -25,7 +25,7 @@ from elr_mri.sections.findings import (
     Shift,
     Subgroups,
 )
-from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Register, Review
+from elr_mri.sections.imaging import GIVEN, RECIPES, Atlases, Audit, Convert, Measure, Pack, Regions, Register, Review
 from elr_mri.sections.lab import (
     GRIDS,
     METHODS,
@@ -85,6 +85,7 @@ __all__ = [
     "Predict",
     "Progression",
     "Published",
+    "Regions",
     "Register",
     "Report",
     "Review",
@@ -126,6 +127,7 @@ class Study(Section):
     register: Register = Register()
     atlases: Atlases = Atlases()
     measure: Measure = Measure()
+    regions: Regions = Regions()
     review: Review = Review()
     pack: Pack = Pack()
     baseline: Baseline = Baseline()

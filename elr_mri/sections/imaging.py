@@ -138,3 +138,16 @@ class Pack(Section):
     space: Literal["affine", "warped", "warped-jacobian"] = "affine"
     dtype: Literal["uint8", "float16"] = "uint8"
     verify: bool = False
+
+
+class Regions(Section):
+    """The regions that saliency is summed over, beside those of `measure.labels`: a label map in template space, and which number, or numbers, is which region."""
+
+    atlas: str | None = None
+    numbers: dict[str, int | tuple[int, ...]] = Field(default={})
+
+    @model_validator(mode="after")
+    def _an_atlas_and_its_numbers(self) -> Regions:
+        if bool(self.atlas) != bool(self.numbers):
+            raise ValueError("atlas and numbers go together: a label map, and name: number of its regions")
+        return self

@@ -163,9 +163,31 @@ class Predict(Section):
     device: str = "auto"
 
 
+#: Ways to map what a prediction depends on (`learning/attribution.py`); the first two cost one pass together.
+Method = Literal["gradient", "gradient-input", "smoothgrad", "integrated"]
+
+
 class Explain(Section):
-    """Gradient saliency."""
+    """Saliency by one or several `methods`; figures are drawn of the first.
+
+    `samples` noisy copies of a scan are averaged by smoothgrad, the noise's standard deviation being `noise` times the scan's own. `integrated` goes from
+    `baselines` training scans of cognitively normal subjects to the scan in `steps` each. `check_scans` scans are mapped again and again while the network's layers are
+    randomised from the top (0: none are). `permuted` trains the model once more, on labels drawn at random, and maps that, too.
+    """
 
     model: str = "wide-age-elr"
     split: Literal["val", "test", "external"] = "test"
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("gradient", "gradient-input")
+    samples: Annotated[int, Field(ge=1)] = 8
+    noise: Annotated[float, Field(ge=0)] = 0.3
+    baselines: Annotated[int, Field(ge=1)] = 4
+    steps: Annotated[int, Field(ge=1)] = 8
+    check_scans: Annotated[int, Field(ge=0)] = 8
+    permuted: bool = False
     device: str = "auto"
+
+    @model_validator(mode="after")
+    def _each_method_once(self) -> Explain:
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"each of methods once; got {', '.join(self.methods)}")
+        return self

@@ -156,6 +156,7 @@ def test_every_section_is_there_in_order_with_its_figures(whole):
         "registration",
         "saliency",
         "saliency_examples",
+        "saliency_regions",
     )
     assert sorted(path.name for path in (root / "figures").iterdir()) == sorted(
         f"{n}.{kind}" for n in names for kind in ("png", "svg")
@@ -179,6 +180,7 @@ def test_the_baselines_say_what_they_are_and_what_validation_chose(whole, bare):
 
 
 def test_calibration_and_comparisons_are_told_as_the_tables_have_them(whole):
+    root, html = whole
     text = " ".join(Page(html).text.split())
     tables = root / "findings" / "tables"
     fitted = pd.read_csv(tables / "temperatures.tsv", sep="\t").set_index("model")["temperature"]

@@ -16,6 +16,7 @@ from elr_mri.imaging.labels import REGIONS, TOTALS
 from elr_mri.imaging.packed import CACHE_VERSION, INDEX, digest_row
 from elr_mri.scans.demographics import DEMOGRAPHICS, count
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
+from elr_mri.scans.saliency import CASCADE, CHECKS, LOBES, REST, SHARES, WAYS
 from elr_mri.scans.table import CLASSES, EXCLUSIONS, NOTES, SCANS, SPLIT
 
 NOTE = "=HYPERLINK(0) <mark>two tables</mark> disagree"
@@ -129,6 +130,7 @@ def add_pictures(study: Study) -> None:
             nib.Nifti1Image((rng.random(SHAPE) * brain + 5 * (labels > 0)).astype(np.float32), AFFINE),
             maps / f"{name}.nii.gz",
         )
+    add_saliency_tables(maps)
     for scan_id in study.scans["scan_id"][:6]:
         (root / "register" / scan_id).mkdir(parents=True)
         Figure(figsize=(1.5, 0.5)).savefig(root / "register" / scan_id / f"{scan_id}_space-T_qc.png")
@@ -146,6 +148,29 @@ def add_pictures(study: Study) -> None:
     DEMOGRAPHICS.write(count(with_split), root / "demographics.tsv")
     notes = {"cohort": "ADNI", "subject_id": study.scans["subject_id"].iloc[0], "months": range(9)}
     NOTES.write(pd.DataFrame(notes).assign(note=NOTE), root / "notes.tsv")
+
+
+def add_saliency_tables(folder: Path, *, ratio: float = 4.0, verdict: str = "pass") -> None:
+    """The tables of `explain` for one method: the medial temporal regions have `ratio`, fresh weights none; one check was not made."""
+    rows = []
+    for model, factor in (("trained", ratio), ("random", 1.1)):
+        for name in ("all", *CLASSES):
+            for way in WAYS:
+                for region, volume in (*((side, 0.002) for side in REGIONS), (LOBES, 0.008), (REST, 0.9)):
+                    told = {"method": "gradient", "model": model, "class": name, "way": way, "region": region}
+                    value = 1.0 if region == REST else factor
+                    found = {"ratio": value, "low": 0.8 * value, "high": 1.2 * value, "mass_share": volume * value}
+                    rows.append(told | found | {"volume_share": volume, "n_scans": 30, "n_subjects": 15})
+    SHARES.write(pd.DataFrame(rows), folder / "shares.tsv")
+    checks = [
+        ("fresh weights", 0.2, "at most", 0.5, "pass"),
+        ("random labels", None, "at most", 0.5, "not made"),
+        ("split halves", 0.31, "at least", 0.5, verdict),
+    ]
+    columns = ["check", "value", "asked", "threshold", "verdict"]
+    CHECKS.write(pd.DataFrame(checks, columns=columns).assign(method="gradient", note=""), folder / "checks.tsv")
+    steps = {"step": range(3), "layer": ["none", "classifier.1", "blocks.0"], "rank_correlation": [1, 0.6, -0.1]}
+    CASCADE.write(pd.DataFrame(steps).assign(method="gradient"), folder / "cascade.tsv")
 
 
 def settings(study: Study, **phantom: float) -> config.Study:

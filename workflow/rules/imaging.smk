@@ -105,6 +105,24 @@ rule measure:
         " --batches {params.n_batches} --config {params.config:q} {params.voters:q} --output {params.folder:q}" + LOGGED
 
 
+rule regions:
+    input:
+        (config.get("regions") or {}).get("atlas") or [],
+    output:
+        IMAGING / "regions" / "regions.nii.gz",
+        IMAGING / "regions" / "regions.tsv",
+    params:
+        config=section("regions"),
+        register=section("register"),
+        measure=section("measure"),
+        folder=IMAGING / "regions",
+        version=VERSIONS["regions"],
+    conda: "../../envs/imaging.yaml"
+    log: RESULTS / "logs" / "regions.log",
+    shell:
+        STEP + "regions --config {params.config:q} --registering {params.register:q} --measuring {params.measure:q} --output {params.folder:q}" + LOGGED
+
+
 rule review:
     input:
         scans=SCANS / "ingest" / "scans.tsv",

@@ -109,6 +109,16 @@ rule lab_noise:
         STEP + "lab noise --scans {input.scans:q} --splits {input.splits:q} {params.truth} --config {params.config:q} --output {output:q}" + LOGGED
 
 
+use rule lab_noise as explain_labels with:
+    output:
+        PERMUTED / "labels.tsv",
+    params:
+        config=json.dumps({"noise": {"kind": "symmetric", "share": 1.0}}),
+        truth="",
+        version=VERSIONS["lab"],
+    log: RESULTS / "logs" / "explain" / "{slug}_labels_seed-{seed}.log",
+
+
 use rule train as lab_train with:
     input:
         **PACKED,

@@ -62,15 +62,38 @@ rule predict:
         " --splits {input.splits:q} --config {params.config:q} --output {output:q}" + LOGGED
 
 
+#: A model of the same make whose training labels are drawn at random: what its maps have in common with the model's, no disease put there.
+PERMUTED = LEARNING / "explain" / "{slug}" / "permuted" / "seed-{seed}"
+
+
+use rule train as explain_permuted with:
+    input:
+        **PACKED,
+        labels=PERMUTED / "labels.tsv",
+    output:
+        **{name: PERMUTED / file for name, file in TRAINED.items()},
+    params:
+        config=train_section,
+        labels=lambda wildcards, input: f"--labels {shlex.quote(str(input.labels))}",
+        folder=str(PERMUTED),
+        synthetic="--synthetic" if config.get("phantom") else "",
+        processes=lambda wildcards, resources: max(1, resources.gpu),
+        version=VERSIONS["train"],
+    log: RESULTS / "logs" / "train" / "{slug}_permuted_seed-{seed}.log",
+
+
 rule explain:
     input:
         **PACKED,
+        regions=IMAGING / "regions" / "regions.nii.gz",
+        permuted=str(PERMUTED / "model.safetensors").replace("{seed}", str(SEEDS[0])) if (config.get("explain") or {}).get("permuted") else [],
         weights=LEARNING / "{slug}" / f"seed-{SEEDS[0]}" / "model.safetensors",
         model=LEARNING / "{slug}" / f"seed-{SEEDS[0]}" / "model.json",
     output:
         aggregate=LEARNING / "explain" / "{slug}" / "aggregate.nii.gz",
-        examples=LEARNING / "explain" / "{slug}" / "examples.tsv",
+        **{name: LEARNING / "explain" / "{slug}" / f"{name}.tsv" for name in ("examples", "regions", "shares", "checks", "cascade")},
     params:
+        permuted=lambda wildcards, input: f"--permuted {shlex.quote(str(Path(input.permuted).parent))}" if input.permuted else "",
         config=section("explain"),
         version=VERSIONS["explain"],
     resources:
@@ -80,4 +103,4 @@ rule explain:
     log: RESULTS / "logs" / "explain" / "{slug}.log",
     shell:
         STEP + "explain --model \"$(dirname {input.model:q})\" --packed \"$(dirname {input.packed:q})\" --scans {input.scans:q}"
-        " --splits {input.splits:q} --config {params.config:q} --output \"$(dirname {output.aggregate:q})\"" + LOGGED
+        " --splits {input.splits:q} --regions \"$(dirname {input.regions:q})\" {params.permuted} --config {params.config:q} --output \"$(dirname {output.aggregate:q})\"" + LOGGED
