@@ -21,7 +21,7 @@ from elr_mri.findings.words import percent
 
 #: Names that are listed in one sentence; more are counted.
 MAX_NAMES = 12
-METRIC_NAMES = {"balanced_accuracy": "balanced accuracy", "macro_auc": "macro-AUC", "accuracy": "accuracy", "micro_auc": "micro-AUC"}  # fmt: skip
+METRIC_NAMES = {"balanced_accuracy": "balanced accuracy", "macro_auc": "macro-AUC", "auc_cn": "AUC of CN", "auc_mci": "AUC of MCI", "auc_ad": "AUC of AD"}  # fmt: skip
 
 
 class Tables(NamedTuple):

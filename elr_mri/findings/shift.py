@@ -38,8 +38,8 @@ VERSION = VERSIONS["shift"]
 KINDS = ("people", "scanner", "volumes", "intensities", "all together")
 #: The line of the classifier; its `difference` is an AUC, and `chance` what it stays below by chance alone, as often as `level` says.
 TOGETHER = "two-sample AUC"
-#: Sagittal slices of a scan that its intensities are read from, evenly spaced.
-N_SLICES = 32
+#: Places along each axis that a scan's intensities are read from, at least and evenly spaced.
+N_ALONG = 32
 PERCENTILES = (5, 50, 95)
 #: How often the sides are dealt out at random, to see what chance makes of the AUC.
 PERMUTATIONS = 300
@@ -124,12 +124,12 @@ def measured(pack_dir: Path, cache: Cache, scans: pd.DataFrame) -> tuple[pd.Data
 
 
 def intensities(stored: np.ndarray, cache: Cache) -> dict[str, float]:
-    """Numbers of one stored scan's intensities within the brain (above 0; the median of white matter is 1), from `N_SLICES` slices.
+    """Numbers of one stored scan's intensities within the brain (above 0; the median of white matter is 1), from every n-th voxel along each axis.
 
-    Reads these slices alone, so that a large cache is streamed.
+    Reads single slices, so that a large cache is streamed.
     """
     channels = by_channel(stored)[cache.meta["channels"].index("T1w")]
-    values = decode(channels[:: max(1, len(channels) // N_SLICES)]).ravel()
+    values = decode(channels[tuple(slice(None, None, max(1, n // N_ALONG)) for n in channels.shape)]).ravel()
     brain = values[values > 0]
     if not len(brain):
         return {}

@@ -22,7 +22,7 @@ from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.findings.bootstrap import interval, weight_chunks
 from elr_mri.findings.evaluate import UNSEEN, Group, groups_of, read_predictions
-from elr_mri.findings.metrics import METRICS, score, weighted_scores
+from elr_mri.findings.grouped import GROUPED, grouped_scores
 from elr_mri.scans.predictions import ENSEMBLE
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import SPLITS, read_scans
@@ -47,7 +47,7 @@ SUBGROUPS = Schema(
         Column("split", allowed=SPLITS),
         Column("factor", allowed=(EVERYONE, *FACTORS)),
         Column("group"),
-        Column("metric", allowed=METRICS),
+        Column("metric", allowed=GROUPED),
         *(Column(name, "number", required=False) for name in ("value", "low", "high", "gap", "gap_low", "gap_high")),
         *(Column(name, "number", required=False) for name in ("family_low", "family_high", "p", "p_holm")),
         Column("flagged", required=False, allowed=("yes", "no")),
@@ -142,19 +142,18 @@ def _lines(group: Group, told: pd.DataFrame, settings: config.Subgroups) -> Iter
     masks = {(EVERYONE, EVERYONE): np.ones(len(told), bool)}
     masks |= {(f, str(g)): (told[f] == g).to_numpy() for f in FACTORS for g in sorted(told[f].unique())}
     notes = {key: _why_not(group, mask, settings) for key, mask in masks.items()}
-    wanted = [m for key, m in masks.items() if not notes[key]]
-    others = [~m for key, m in masks.items() if not notes[key] and not _why_not(group, ~m, settings)]
-    scores = _scores(group, [*wanted, *others], settings)
+    scored = [key for key in masks if not notes[key]]
+    points, draws = _scores(group, np.array([masks[key] for key in scored]).T, settings) if scored else ([], [])
     seen: set[tuple[str, bytes]] = set()
     for (factor, name), mask in masks.items():
-        own, rest = scores.get(mask.tobytes()), scores.get((~mask).tobytes())
-        paired = own is not None and rest is not None and (factor, (~mask).tobytes()) not in seen
+        at = scored.index((factor, name)) if not notes[factor, name] else None
+        paired = at is not None and (factor, (~mask).tobytes()) not in seen and not _why_not(group, ~mask, settings)
         seen.add(
             (factor, mask.tobytes())
         )  # of two groups that make up everyone the second's gap is the first's, turned
         sizes = [len(np.unique(group.subjects[m])) for m in (mask, ~mask)]
         for model in group.models:
-            at = group.seeds_of(model)
+            seeds = group.seeds_of(model)
             for metric in settings.metrics:
                 line = {"model": model, **group.place, "factor": factor, "group": name, "metric": metric}
                 line |= {"level": settings.level, "n_scans": int(mask.sum()), "n_subjects": sizes[0]}
@@ -164,14 +163,12 @@ def _lines(group: Group, told: pd.DataFrame, settings: config.Subgroups) -> Iter
                     "df": np.nan,
                     "gap": np.nan,
                 }
-                if own is not None:
-                    place = METRICS.index(metric)
-                    line["value"] = own[0][at, place].mean()
-                    line["low"], line["high"] = interval(own[1][at, place].mean(axis=0), level=settings.level)
+                if at is not None:
+                    (own, rest), (drawn, drawn_rest) = ([side[seeds, GROUPED.index(metric), at].mean(axis=0) for side in both] for both in (points, draws))  # fmt: skip
+                    line["value"] = own[0]
+                    line["low"], line["high"] = interval(drawn, level=settings.level)
                 if paired:
-                    line["gap"] = line["value"] - rest[0][at, place].mean()
-                    line["se"] = _spread((own[1] - rest[1])[at, place].mean(axis=0))
-                    line["df"] = min(sizes) - 1
+                    line |= {"gap": own[0] - rest[0], "se": _spread(drawn - drawn_rest), "df": min(sizes) - 1}
                 yield line
 
 
@@ -185,25 +182,20 @@ def _why_not(group: Group, mask: np.ndarray, settings: config.Subgroups) -> str 
     return None
 
 
-def _scores(group: Group, masks: list[np.ndarray], settings: config.Subgroups) -> dict[bytes, tuple]:
-    """Of each set of scans, by its bytes: scores (n_predictions, n_metrics), and those of the draws (…, n_draws)."""
-    unique = {mask.tobytes(): mask for mask in masks}
-    predictions, labels = list(group.predictions.values()), group.labels
-    drawn = {key: np.empty((len(predictions), len(METRICS), settings.draws)) for key in unique}
-    start = 0
-    for weights in weight_chunks(group.subjects, draws=settings.draws, seed=settings.seed):
-        stop = start + len(weights)
-        for key, mask in unique.items():
-            own = weights[:, mask]
-            for number, probabilities in enumerate(predictions):
-                found = weighted_scores(labels[mask], probabilities[mask], own)
-                drawn[key][number, :, start:stop] = [found[name] for name in METRICS]
-        start = stop
-    points = {
-        key: np.array([[score(labels[mask], p[mask])[m] for m in METRICS] for p in predictions])
-        for key, mask in unique.items()
-    }
-    return {key: (points[key], drawn[key]) for key in unique}
+def _scores(group: Group, masks: np.ndarray, settings: config.Subgroups) -> tuple[tuple, tuple]:
+    """Of the groups in `masks` (n_scans, n_groups) bool: their scores and the others', and those of the draws; all (n_predictions, n_scores, n_groups, n)."""
+
+    def of(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [grouped_scores(group.labels, p, weights, masks) for p in group.predictions.values()]
+
+    chunks = [of(weights) for weights in weight_chunks(group.subjects, draws=settings.draws, seed=settings.seed)]
+    once = of(np.ones((1, len(group.labels))))
+    points = tuple(np.array([pair[side] for pair in once]) for side in range(2))
+    draws = tuple(
+        np.array([np.concatenate([chunk[n][side] for chunk in chunks], axis=-1) for n in range(len(once))])
+        for side in range(2)
+    )
+    return points, draws
 
 
 def _spread(values: np.ndarray) -> float:

@@ -113,7 +113,7 @@ class Evaluate(Section):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
-Metric = Literal["accuracy", "balanced_accuracy", "micro_auc", "macro_auc", "auc_cn", "auc_mci", "auc_ad"]
+Grouped = Literal["balanced_accuracy", "macro_auc", "auc_cn", "auc_mci", "auc_ad"]
 
 
 class Subgroups(Section):
@@ -126,7 +126,7 @@ class Subgroups(Section):
     draws: Annotated[int, Field(ge=100)] = 2000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     models: tuple[str, ...] = ()
-    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("balanced_accuracy", "macro_auc")
+    metrics: Annotated[tuple[Grouped, ...], Field(min_length=1)] = ("balanced_accuracy", "macro_auc")
     age_bounds_years: Annotated[tuple[float, ...], Field(min_length=1)] = (70, 80)
     min_subjects: Annotated[int, Field(ge=2)] = 15
     min_class: Annotated[int, Field(ge=1)] = 3
