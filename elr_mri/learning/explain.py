@@ -1,8 +1,8 @@
 """Where a model looks: saliency, aggregated over scans and for one example of each class, with what it says of regions and of itself.
 
 A scan's map (`attribution.py`) tells what the evidence for AD over CN depends on. It is put back on the packed grid, which is the
-template's whole study grid, divided by what the architecture answers to each voxel whatever it learnt (`reach.py`), and by the sum of its
-magnitudes, so that every scan counts alike. It is 0 outside the crop that the
+template's whole study grid, divided by what the architecture answers to each voxel whatever it learnt (`reach.py`), smoothed by less than the network's stride, and divided
+by the sum of its magnitudes, so that every scan counts alike. It is 0 outside the crop that the
 network sees, and, with voxel standardisation, where voxels do not vary between the training scans.
 An example shows the magnitude of one scan's map. An aggregate is the magnitude of the scans' mean map: what differs in sign from
 scan to scan cancels, what the model looks for in all of them stays. `aggregate_random` is the same aggregate for fresh weights.
@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from elr_mri.config import Explain
@@ -39,7 +40,7 @@ from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["explain"]
 
-TINY = torch.finfo(torch.float32).tiny
+TINY = np.finfo(np.float32).tiny
 
 
 def explain(
@@ -80,8 +81,8 @@ def explain(
         parts = attended.read_parts(regions_dir, model, every.meta)
         starts = _starts(every, settings)
         models = {TRAINED: model, RANDOM: fresh(model, facts, facts["seed"] + 1)}
-        leaning = reach(model, facts, every.meta["shape"], float(scans.ages_years.mean()))
-        view = View(settings, parts, leaning, starts)
+        even = reach(model, facts, every.meta["shape"], float(scans.ages_years.mean()))
+        view = View(settings, parts, even.cpu().numpy(), starts)
         if permuted_dir is not None:
             models[PERMUTED] = load_model(permuted_dir, device(on))
         looked = {name: gather(one, scans, view, name) for name, one in models.items()}
@@ -112,15 +113,22 @@ class View:
 
     settings: Explain
     parts: Parts
-    reach: Tensor
+    reach: np.ndarray
     starts: Tensor | None
 
     def maps(
         self, model: Model, volumes: Tensor, ages_years: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    ) -> tuple[dict[str, np.ndarray], dict[str, Tensor], Tensor]:
         """Maps as counted and shown, maps as they came, both by method, and logits."""
         raw, logits = attributions(model, volumes, ages_years, self.settings, starts=self.starts)
-        return {method: normalised(found / self.reach.cpu()) for method, found in raw.items()}, raw, logits
+        return {method: normalised(self.shown(found.numpy())) for method, found in raw.items()}, raw, logits
+
+    def shown(self, maps: np.ndarray) -> np.ndarray:
+        """Maps (batch, n_channels, X, Y, Z) divided by the reach, smoothed with their signs, 0 where nothing reaches the network."""
+        fine = self.settings.smooth_voxels
+        maps = maps / self.reach
+        maps = ndimage.gaussian_filter(maps, (0, 0, fine, fine, fine)) if fine else maps
+        return maps * self.parts.reached
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,7 @@ def gather(model: Model, scans: ScanSet, view: View, name: str = TRAINED, *, bat
         volumes, ages = _batch(model, scans, here)
         maps, raw, told = view.maps(model, volumes, ages)
         for method in settings.methods:
-            found = maps[method].numpy()
+            found = maps[method]
             np.add.at(sums[method], (groups[here], labels[here]), found)
             if parts.regions:
                 masses[method].append(parts.shares(parts.counted(found)))
@@ -164,9 +172,9 @@ def gather(model: Model, scans: ScanSet, view: View, name: str = TRAINED, *, bat
     return Looked(sums, found, lost, np.concatenate(logits))
 
 
-def normalised(maps: Tensor) -> Tensor:
+def normalised(maps: np.ndarray) -> np.ndarray:
     """Maps (batch, n_channels, X, Y, Z) whose magnitudes each sum to 1; a map of zeros stays."""
-    return maps / maps.abs().sum(dim=(1, 2, 3, 4), keepdim=True).clamp_min(TINY)
+    return maps / np.maximum(np.abs(maps).sum(axis=(1, 2, 3, 4), keepdims=True), TINY)
 
 
 def magnitude(values: np.ndarray) -> np.ndarray:
@@ -220,7 +228,7 @@ def _write_maps(
             total = looked[name].sums[method].sum(axis=(0, 1), dtype=np.float64)
             write_map(magnitude(total), affine, folder / f"aggregate_{name}.nii.gz")
         for name, maps in shown.items():
-            write_map(magnitude(maps[method][0].numpy()), affine, folder / f"example_{name}.nii.gz")
+            write_map(magnitude(maps[method][0]), affine, folder / f"example_{name}.nii.gz")
         write_map(magnitude(sums.sum(axis=0)), affine, folder / "aggregate.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
         write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
