@@ -37,7 +37,7 @@ METHODS = {
 #: What the map of each method tells of a voxel.
 MEANING = {
     "gradient": "how strongly its evidence for AD over CN answers to a small change of each voxel",
-    "gradient-input": "how strongly its evidence for AD over CN answers to each voxel, times how far that voxel is from the training scans’ mean",
+    "gradient-input": "how strongly its evidence for AD over CN answers to each voxel, times the voxel’s value as the network sees it",
     "smoothgrad": "how strongly its evidence for AD over CN answers to a small change of each voxel, mean over noisy copies of the scan",
     "integrated": "what each voxel adds to its evidence for AD over CN on the way from scans of cognitively normal subjects to the scan",
 }

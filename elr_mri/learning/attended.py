@@ -32,9 +32,10 @@ DRAWS, LEVEL = 1000, 0.95
 
 @dataclass(frozen=True)
 class Parts:
-    """`seen` (X, Y, Z) bool, the voxels that are counted, and the regions as indices into them, flat."""
+    """`seen` (X, Y, Z) bool, the voxels that are counted; the regions as indices into them, flat; `reached`, the voxels that reach the network, brain or not."""
 
     seen: np.ndarray
+    reached: np.ndarray
     regions: dict[str, np.ndarray] = field(default_factory=dict)
 
     def counted(self, maps: np.ndarray) -> np.ndarray:
@@ -60,7 +61,7 @@ def read_parts(folder: Path | str | None, model: Model, meta: dict[str, Any]) ->
     if (informative := model.standardise.informative()) is not None:
         seen &= informative.cpu().numpy().reshape(-1, *shape).any(axis=0)
     if folder is None:
-        return Parts(seen)
+        return Parts(seen, seen)
     image = nib.load(Path(folder) / "regions.nii.gz")
     if image.shape != shape or not np.allclose(image.affine, meta["affine"], atol=1e-3):
         raise BadInput(
@@ -83,7 +84,7 @@ def parts_of(numbers: np.ndarray, names: dict[str, int], reached: np.ndarray) ->
     around = ndimage.binary_dilation(lobes) & ~lobes
     masks |= {LOBES: lobes, AROUND: around, REST: (numbers > 0) & ~lobes & ~around}
     kept = {name: np.flatnonzero(mask[seen]) for name, mask in masks.items()}
-    return Parts(seen, {name: index for name, index in kept.items() if len(index)})
+    return Parts(seen, reached, {name: index for name, index in kept.items() if len(index)})
 
 
 def groups_of(subjects: Sequence[str], seed: int = 0) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Where a model looks: saliency, aggregated over scans and for one example of each class, with what it says of regions and of itself.
 
 A scan's map (`attribution.py`) tells what the evidence for AD over CN depends on. It is put back on the packed grid, which is the
-template's whole study grid, and divided by the sum of its magnitudes, so that every scan counts alike. It is 0 outside the crop that the
+template's whole study grid, divided by what the architecture answers to each voxel whatever it learnt (`reach.py`), smoothed by less than the network's stride, and divided
+by the sum of its magnitudes, so that every scan counts alike. It is 0 outside the crop that the
 network sees, and, with voxel standardisation, where voxels do not vary between the training scans.
 An example shows the magnitude of one scan's map. An aggregate is the magnitude of the scans' mean map: what differs in sign from
 scan to scan cancels, what the model looks for in all of them stays. `aggregate_random` is the same aggregate for fresh weights.
@@ -17,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from elr_mri.config import Explain
@@ -25,8 +27,9 @@ from elr_mri.imaging.packed import Cache, by_channel
 from elr_mri.learning import attended, sanity
 from elr_mri.learning.attended import Parts
 from elr_mri.learning.attribution import SHIFTS, attributions, change, crop_box
-from elr_mri.learning.checkpoint import Model, check_grid, empty_model, load_model, read_facts
+from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
+from elr_mri.learning.reach import fresh, reach
 from elr_mri.learning.recipe import device
 from elr_mri.learning.slots import slot
 from elr_mri.provenance import atomic, digest_file, record
@@ -37,7 +40,7 @@ from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["explain"]
 
-TINY = torch.finfo(torch.float32).tiny
+TINY = np.finfo(np.float32).tiny
 
 
 def explain(
@@ -77,14 +80,16 @@ def explain(
         model = load_model(model_dir, device(on))
         parts = attended.read_parts(regions_dir, model, every.meta)
         starts = _starts(every, settings)
-        models = {TRAINED: model, RANDOM: _fresh(model, facts)}
+        models = {TRAINED: model, RANDOM: fresh(model, facts, facts["seed"] + 1)}
+        even = reach(model, facts, every.meta["shape"], float(scans.ages_years.mean()))
+        view = View(settings, parts, even.cpu().numpy(), starts)
         if permuted_dir is not None:
             models[PERMUTED] = load_model(permuted_dir, device(on))
-        looked = {name: gather(one, scans, settings, parts, starts, name) for name, one in models.items()}
-        _write_maps(looked, model, scans, settings, starts, output_dir, np.array(every.meta["affine"]))
+        looked = {name: gather(one, scans, view, name) for name, one in models.items()}
+        _write_maps(looked, model, scans, view, output_dir, np.array(every.meta["affine"]))
         _write_tables(looked, scans, parts, settings, output_dir)
         few = scans.at(np.unique(np.linspace(0, len(scans) - 1, min(settings.check_scans, len(scans))).astype(int)))
-        steps = _cascade(model, models[RANDOM], few, settings, parts, starts)
+        steps = _cascade(model, models[RANDOM], few, view)
     CASCADE.write(steps, output_dir / "cascade.tsv")
     synthetic = bool((facts.get("trained_on") or {}).get("synthetic"))
     CHECKS.write(pd.DataFrame(_checks(looked, parts, settings, synthetic)), output_dir / "checks.tsv")
@@ -103,6 +108,30 @@ def explain(
 
 
 @dataclass(frozen=True)
+class View:
+    """How all models are looked at: by which methods, over which parts of the brain, maps divided by which reach (X, Y, Z), paths from which scans."""
+
+    settings: Explain
+    parts: Parts
+    reach: np.ndarray
+    starts: Tensor | None
+
+    def maps(
+        self, model: Model, volumes: Tensor, ages_years: Tensor
+    ) -> tuple[dict[str, np.ndarray], dict[str, Tensor], Tensor]:
+        """Maps as counted and shown, maps as they came, both by method, and logits."""
+        raw, logits = attributions(model, volumes, ages_years, self.settings, starts=self.starts)
+        return {method: normalised(self.shown(found.numpy())) for method, found in raw.items()}, raw, logits
+
+    def shown(self, maps: np.ndarray) -> np.ndarray:
+        """Maps (batch, n_channels, X, Y, Z) divided by the reach, smoothed with their signs, 0 where nothing reaches the network."""
+        fine = self.settings.smooth_voxels
+        maps = maps / self.reach
+        maps = ndimage.gaussian_filter(maps, (0, 0, fine, fine, fine)) if fine else maps
+        return maps * self.parts.reached
+
+
+@dataclass(frozen=True)
 class Looked:
     """What one model's maps came to, by method.
 
@@ -118,17 +147,9 @@ class Looked:
     logits: np.ndarray
 
 
-def gather(
-    model: Model,
-    scans: ScanSet,
-    settings: Explain,
-    parts: Parts,
-    starts: Tensor | None,
-    name: str = TRAINED,
-    *,
-    batch_size: int = 8,
-) -> Looked:
+def gather(model: Model, scans: ScanSet, view: View, name: str = TRAINED, *, batch_size: int = 8) -> Looked:
     """Map every scan; only sums and shares are held."""
+    settings, parts = view.settings, view.parts
     groups, labels = attended.groups_of(scans.table["subject_id"].tolist()), scans.labels.numpy()
     shape = (groups.max() + 1, len(CLASSES), *by_channel(scans.volumes[0]).shape)
     sums = {method: np.zeros(shape, dtype=np.float32) for method in settings.methods}
@@ -136,14 +157,14 @@ def gather(
     for start in range(0, len(scans), batch_size):
         here = np.arange(start, min(start + batch_size, len(scans)))
         volumes, ages = _batch(model, scans, here)
-        maps, told = attributions(model, volumes, ages, settings, starts=starts)
+        maps, raw, told = view.maps(model, volumes, ages)
         for method in settings.methods:
-            found = normalised(maps[method]).numpy()
+            found = maps[method]
             np.add.at(sums[method], (groups[here], labels[here]), found)
             if parts.regions:
                 masses[method].append(parts.shares(parts.counted(found)))
         if "integrated" in settings.methods:
-            missed.append(_missed(model, volumes, ages, maps["integrated"], starts))
+            missed.append(_missed(model, volumes, ages, raw["integrated"], view.starts))
         logits.append(told.numpy())
         print(f"explain: {name}, {here[-1] + 1} of {len(scans)} scans", flush=True)
     found = {method: np.concatenate(masses[method]) for method in settings.methods if parts.regions}
@@ -151,9 +172,9 @@ def gather(
     return Looked(sums, found, lost, np.concatenate(logits))
 
 
-def normalised(maps: Tensor) -> Tensor:
+def normalised(maps: np.ndarray) -> np.ndarray:
     """Maps (batch, n_channels, X, Y, Z) whose magnitudes each sum to 1; a map of zeros stays."""
-    return maps / maps.abs().sum(dim=(1, 2, 3, 4), keepdim=True).clamp_min(TINY)
+    return maps / np.maximum(np.abs(maps).sum(axis=(1, 2, 3, 4), keepdims=True), TINY)
 
 
 def magnitude(values: np.ndarray) -> np.ndarray:
@@ -187,23 +208,17 @@ def _missed(model: Model, volumes: Tensor, ages: Tensor, maps: Tensor, starts: T
 
 
 def _write_maps(
-    looked: dict[str, Looked],
-    model: Model,
-    scans: ScanSet,
-    settings: Explain,
-    starts: Tensor | None,
-    output_dir: Path,
-    affine: np.ndarray,
+    looked: dict[str, Looked], model: Model, scans: ScanSet, view: View, output_dir: Path, affine: np.ndarray
 ) -> None:
     """The maps of every method and the table of examples; what an earlier run left there goes."""
     for stale in output_dir.rglob("*.nii.gz"):
         stale.unlink()
     examples = _examples(scans, looked[TRAINED].logits)
     shown = {
-        line.diagnosis: attributions(model, *_batch(model, scans, np.array([line.place])), settings, starts=starts)[0]
+        line.diagnosis: view.maps(model, *_batch(model, scans, np.array([line.place])))[0]
         for line in examples.itertuples()
     }
-    for place, method in reversed(list(enumerate(settings.methods))):
+    for place, method in reversed(list(enumerate(view.settings.methods))):
         folder = output_dir / method if place else output_dir
         sums = looked[TRAINED].sums[method].sum(axis=0, dtype=np.float64)
         for label, name in enumerate(CLASSES):
@@ -213,7 +228,7 @@ def _write_maps(
             total = looked[name].sums[method].sum(axis=(0, 1), dtype=np.float64)
             write_map(magnitude(total), affine, folder / f"aggregate_{name}.nii.gz")
         for name, maps in shown.items():
-            write_map(magnitude(maps[method][0].numpy()), affine, folder / f"example_{name}.nii.gz")
+            write_map(magnitude(maps[method][0]), affine, folder / f"example_{name}.nii.gz")
         write_map(magnitude(sums.sum(axis=0)), affine, folder / "aggregate.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
         write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
@@ -231,20 +246,18 @@ def _write_tables(looked: dict[str, Looked], scans: ScanSet, parts: Parts, setti
     SHARES.write(pd.DataFrame(lines, columns=[c.name for c in SHARES.columns]), output_dir / "shares.tsv")
 
 
-def _cascade(
-    model: Model, fresh: Model, few: ScanSet, settings: Explain, parts: Parts, starts: Tensor | None
-) -> pd.DataFrame:
+def _cascade(model: Model, fresh_model: Model, few: ScanSet, view: View) -> pd.DataFrame:
     """Lines of `CASCADE`: some scans' aggregate while layers are randomised from the top, like the trained model's or not."""
-    columns = [c.name for c in CASCADE.columns]
+    columns, settings = [c.name for c in CASCADE.columns], view.settings
     if not settings.check_scans:
         return pd.DataFrame(columns=columns)
-    whole = gather(model, few, settings, parts, starts, "for the cascade").sums
+    whole = gather(model, few, view, "for the cascade").sums
     lines = [(method, 0, "none", 1.0) for method in settings.methods]
-    for step, (layer, changed) in enumerate(sanity.cascade(model, fresh), start=1):
-        found = gather(changed, few, settings, parts, starts, f"fresh down to {layer}").sums
+    for step, (layer, changed) in enumerate(sanity.cascade(model, fresh_model), start=1):
+        found = gather(changed, few, view, f"fresh down to {layer}").sums
         for method in settings.methods:
             pair = (sums[method].sum(axis=(0, 1)) for sums in (whole, found))
-            lines.append((method, step, layer, sanity.rank_correlation(*pair, parts)))
+            lines.append((method, step, layer, sanity.rank_correlation(*pair, view.parts)))
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -284,14 +297,6 @@ def _batch(model: Model, scans: ScanSet, places: np.ndarray) -> tuple[Tensor, Te
     """Volumes and ages of some scans, on the model's device."""
     on = next(model.parameters()).device
     return scans.read(places).to(on), scans.ages_years[places].to(on)
-
-
-def _fresh(model: Model, facts: dict) -> Model:
-    """The same preprocessing with a freshly drawn network."""
-    torch.manual_seed(facts["seed"] + 1)
-    fresh = empty_model(facts).eval().to(next(model.parameters()).device)
-    fresh.standardise.load_state_dict(model.standardise.state_dict())
-    return fresh
 
 
 def _examples(scans: ScanSet, logits: np.ndarray) -> pd.DataFrame:

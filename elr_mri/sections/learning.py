@@ -171,7 +171,7 @@ class Explain(Section):
     """Saliency by one or several `methods`; figures are drawn of the first.
 
     `samples` noisy copies of a scan are averaged by smoothgrad, the noise's standard deviation being `noise` times the scan's own. `integrated` goes from
-    `baselines` training scans of cognitively normal subjects to the scan in `steps` each. `check_scans` scans are mapped again and again while the network's layers are
+    `baselines` training scans of cognitively normal subjects to the scan in `steps` each. Maps are smoothed with their signs, σ `smooth_voxels`. `check_scans` scans are mapped again and again while the network's layers are
     randomised from the top (0: none are). `permuted` trains the model once more, on labels drawn at random, and maps that, too.
     """
 
@@ -180,6 +180,7 @@ class Explain(Section):
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("gradient", "gradient-input")
     samples: Annotated[int, Field(ge=1)] = 8
     noise: Annotated[float, Field(ge=0)] = 0.3
+    smooth_voxels: Annotated[float, Field(ge=0)] = 1.0
     baselines: Annotated[int, Field(ge=1)] = 4
     steps: Annotated[int, Field(ge=1)] = 8
     check_scans: Annotated[int, Field(ge=0)] = 8

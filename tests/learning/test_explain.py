@@ -13,9 +13,10 @@ from elr_mri.config import Explain, Train
 from elr_mri.errors import BadInput
 from elr_mri.learning import attended, sanity
 from elr_mri.learning.attended import Parts
-from elr_mri.learning.attribution import attributions, change, crop_box
-from elr_mri.learning.checkpoint import Model
+from elr_mri.learning.attribution import SHIFTS, attributions, change, crop_box, gradient
+from elr_mri.learning.checkpoint import Model, load_model, read_facts
 from elr_mri.learning.explain import explain, magnitude, normalised
+from elr_mri.learning.reach import fresh, reach
 from elr_mri.learning.train import train
 from elr_mri.scans.saliency import AROUND, CASCADE, CHECKS, LOBES, MASSES, RANDOM, REST, SEGMENTS, SHARES, TRAINED
 
@@ -338,4 +339,21 @@ def test_regions_of_another_grid_are_refused(study: Study, trained: Path, region
 
 
 def test_a_map_of_nothing_stays_nothing() -> None:
-    assert not normalised(torch.zeros(1, 1, 2, 2, 2)).isnan().any()
+    assert not np.isnan(normalised(np.zeros((1, 1, 2, 2, 2), dtype=np.float32))).any()
+
+
+def test_reach_makes_fresh_weights_even_and_is_not_of_the_model(study: Study, trained: Path) -> None:
+    """Other fresh weights and other noise: the middle of the crop and its edge come to one level, within a quarter."""
+    facts, model = read_facts(trained), load_model(trained)
+    even = reach(model, facts, SHAPE, 70.0)
+    assert even.shape == SHAPE and even.min() >= 0.1 - 1e-6
+    torch.manual_seed(99)
+    noise = torch.randn(8, 1, *SHAPE)
+    boxes = [crop_box(model, SHAPE, shift) for shift in SHIFTS]
+    slopes = torch.stack(
+        [gradient(fresh(model, facts, 50 + k), noise, None, boxes)[0].abs().mean((0, 1)) for k in (1, 2)]
+    )
+    found = slopes.mean(dim=0)
+    middle, edge = (slice(14, 23), slice(15, 24), slice(14, 23)), (slice(14, 23), slice(15, 24), slice(4, 8))
+    assert found[middle].mean() / found[edge].mean() > 2
+    assert 0.75 < (found / even)[middle].mean() / (found / even)[edge].mean() < 1.33
