@@ -141,11 +141,11 @@ def saliency(maps: Mapping[str, Volume], anatomy: Anatomy, views: Sequence[tuple
     Values are told as multiples of the map's mean inside the brain, so that 1 is what a map without
     preference shows everywhere; colour begins at 1 and all rows share one scale.
     """
-    relative = {title: relative(found, anatomy.template) for title, found in maps.items()}
-    top = max(3.0, float(np.max([np.percentile(r.data, 99.9) for r in relative.values()])))
+    scaled = {title: relative(found, anatomy.template) for title, found in maps.items()}
+    top = max(3.0, float(np.max([np.percentile(r.data, 99.9) for r in scaled.values()])))
     drawn, panels = _sheet(len(maps), views, anatomy, width_in=1.2 + 1.7 * len(views) if len(views) > 4 else 8.4)
     scale = Normalize(1, top)
-    for row, (title, found) in zip(panels, relative.items(), strict=True):
+    for row, (title, found) in zip(panels, scaled.items(), strict=True):
         for axes, (plane, mm) in zip(row, views, strict=True):
             template = anatomy.template
             axes.imshow(
