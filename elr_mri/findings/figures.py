@@ -6,6 +6,7 @@ absent is not in the result, and the page says so in its place.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from elr_mri.imaging.labels import REGIONS
 from elr_mri.imaging.packed import Cache
 from elr_mri.imaging.picture import CAPTION_PIXELS
 from elr_mri.imaging.template import brain_template
-from elr_mri.provenance import read_json
+from elr_mri.provenance import atomic, read_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES
 
@@ -59,6 +60,13 @@ class Pictures:
     def add(self, name: str, drawn: Figure) -> None:
         """Save a figure as PNG and SVG."""
         style.save(drawn, self.folder / name)
+        self.stems[name] = self.folder / name
+
+    def take(self, name: str, stem: Path) -> None:
+        """Put a figure that another step drew beside the others."""
+        for kind in ("png", "svg"):
+            with atomic(self.folder / f"{name}.{kind}") as draft:
+                shutil.copyfile(stem.with_name(f"{stem.name}.{kind}"), draft)
         self.stems[name] = self.folder / name
 
 

@@ -110,7 +110,9 @@ def report(
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
     varied_groups = ablations.groups(varied)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
-    pictures = figures.Pictures(Path(figures_dir), {} if misled is None else misled["stems"])
+    pictures = figures.Pictures(Path(figures_dir), {})
+    for name, stem in ({} if misled is None else misled["stems"]).items():
+        pictures.take(name, stem)
     with style.drawing():
         figures.draw_scores(
             pictures,

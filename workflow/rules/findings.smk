@@ -51,11 +51,11 @@ rule evaluate:
     input:
         PREDICTIONS,
     output:
-        results=FINDINGS / "tables" / "results.tsv",
+        results=report(FINDINGS / "tables" / "results.tsv", caption="../report/table.rst", category="Results"),
         main=report(FINDINGS / "tables" / "main.tsv", caption="../report/main.rst", category="Results"),
-        differences=FINDINGS / "tables" / "differences.tsv",
-        confusion=FINDINGS / "tables" / "confusion.tsv",
-        roc=FINDINGS / "tables" / "roc.tsv",
+        differences=report(FINDINGS / "tables" / "differences.tsv", caption="../report/table.rst", category="Results"),
+        confusion=report(FINDINGS / "tables" / "confusion.tsv", caption="../report/table.rst", category="Results"),
+        roc=report(FINDINGS / "tables" / "roc.tsv", caption="../report/table.rst", category="Results"),
         left_out=FINDINGS / "tables" / "left_out.tsv",
     params:
         config=section("evaluate"),
@@ -81,7 +81,7 @@ use rule evaluate as evaluate_ablations with:
 
 rule report:
     input:
-        results=FINDINGS / "tables" / "results.tsv",
+        results=report(FINDINGS / "tables" / "results.tsv", caption="../report/table.rst", category="Results"),
         scans=SCANS / "ingest" / "scans.tsv",
         exclusions=SCANS / "ingest" / "exclusions.tsv",
         notes=SCANS / "ingest" / "notes.tsv",
