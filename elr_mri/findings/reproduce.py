@@ -10,7 +10,6 @@ from typing import Any
 
 from elr_mri import config, provenance
 
-
 #: An absolute path up to its last part: it tells who works where.
 FOLDERS = re.compile(r"(?<![\w./~-])(?:~|/|[A-Za-z]:\\)(?:[^\s\"'/\\]+[/\\])+")
 
