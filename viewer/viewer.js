@@ -1,9 +1,10 @@
 // The report's viewer: one image of the page's data with one overlay, in three planes and as a solid, by NiiVue.
 // Data: {images: [{name, nifti}], overlays: [{name, nifti, kind: "labels" | "heat", low, high}], regions: [[name, number, "#rrggbb"]]};
 // every nifti is a gzipped NIfTI in base64, all on one template's axes. Nothing is fetched.
-import { Niivue, NVImage, SHOW_RENDER, MULTIPLANAR_TYPE } from "@niivue/niivue";
+import { MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER } from "@niivue/niivue";
 
 const PLAIN = "none";
+const FADES_BELOW = 2; // COLORMAP_TYPE.ZERO_TO_MAX_TRANSLUCENT_BELOW_MIN, which NiiVue does not export
 
 function element(tag, words, more = {}) {
   return Object.assign(document.createElement(tag), { textContent: words }, more);
@@ -87,6 +88,7 @@ export async function open(holder, data) {
     if (chosen) {
       const heat = chosen.kind === "heat" ? { colormap: "inferno", cal_min: chosen.low, cal_max: chosen.high, trustCalMinMax: false } : { colorbarVisible: false };
       const over = await volume(chosen, { opacity: opacity.value / 100, ...heat });
+      if (chosen.kind === "heat") over.colormapType = FADES_BELOW; // a hard edge would show the grid, not the map
       if (chosen.kind === "labels") over.setColormapLabel(lut(data.regions));
       made.push(over);
     }

@@ -6,6 +6,7 @@ absent is not in the result, and the page says so in its place.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from elr_mri.imaging.labels import REGIONS
 from elr_mri.imaging.packed import Cache
 from elr_mri.imaging.picture import CAPTION_PIXELS
 from elr_mri.imaging.template import brain_template
-from elr_mri.provenance import read_json
+from elr_mri.provenance import atomic, read_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES
 
@@ -49,6 +50,15 @@ HISTORY = Schema(
 )
 
 
+#: Of `examples.tsv` what is read here: of each class the scan whose saliency is shown.
+EXAMPLES = Schema(
+    name="example",
+    version=1,
+    key=("class",),
+    columns=(Column("class", allowed=CLASSES), Column("scan_id")),
+)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Where figures go, and which were drawn: name to stem, without suffix."""
@@ -59,6 +69,13 @@ class Pictures:
     def add(self, name: str, drawn: Figure) -> None:
         """Save a figure as PNG and SVG."""
         style.save(drawn, self.folder / name)
+        self.stems[name] = self.folder / name
+
+    def take(self, name: str, stem: Path) -> None:
+        """Put a figure that another step drew beside the others."""
+        for kind in ("png", "svg"):
+            with atomic(self.folder / f"{name}.{kind}") as draft:
+                shutil.copyfile(stem.with_name(f"{stem.name}.{kind}"), draft)
         self.stems[name] = self.folder / name
 
 
@@ -140,21 +157,25 @@ def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame, called
     pictures.add("registration", brains.montage(titles, cut=0 if called.in_house else CAPTION_PIXELS))
 
 
-def viewer_maps(explain_dir: Path) -> dict[str, brains.Volume]:
-    """Saliency for the viewer by title: overall, by class, of random weights."""
+def viewer_maps(explain_dir: Path, *, people: bool) -> dict[str, brains.Volume]:
+    """Saliency for the viewer by title: overall, by class, of random weights; with `people` those of the example scans, too."""
     rows = {
-        "saliency, all scans": "",
-        **{f"saliency, {name}": f"_{name}" for name in CLASSES},
-        "saliency, random weights": "_random",
+        "saliency, all scans": "aggregate",
+        **{f"saliency, {name}": f"aggregate_{name}" for name in CLASSES},
+        "saliency, random weights": "aggregate_random",
+        **{f"saliency of the {name} scan": f"example_{name}" for name in (CLASSES if people else ())},
     }
-    paths = {title: explain_dir / f"aggregate{ending}.nii.gz" for title, ending in rows.items()}
+    paths = {title: explain_dir / f"{stem}.nii.gz" for title, stem in rows.items()}
     return {title: brains.Volume.read(path) for title, path in paths.items() if path.is_file()}
 
 
-def viewer_scans(pack_dir: Path, chosen: Mapping[str, str]) -> dict[str, brains.Volume]:
-    """The example scans for the viewer, class to scan_id, by title."""
+def viewer_scans(pack_dir: Path, explain_dir: Path | None, chosen: Mapping[str, str]) -> dict[str, brains.Volume]:
+    """Example scans for the viewer by title: those whose saliency there is (`examples.tsv`), else those `chosen`, class to scan_id."""
     cache = Cache.read(pack_dir)
     affine = np.array(cache.meta["affine"])
+    if explain_dir and (path := explain_dir / "examples.tsv").is_file():
+        table = EXAMPLES.read(path)
+        chosen = dict(zip(table["class"], table["scan_id"], strict=True))
     return {f"a {name} scan": brains.Volume(cache.volume(scan_id), affine) for name, scan_id in chosen.items()}
 
 

@@ -146,7 +146,9 @@ def report(
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
     others = elsewhere.read(experiment_dirs, page_path.parent)
     stems = {f"lab_{one['name']}": one["stem"] for one in others if one["stem"]}
-    pictures = figures.Pictures(Path(figures_dir), stems | ({} if misled is None else misled["stems"]))
+    pictures = figures.Pictures(Path(figures_dir), {})
+    for name, stem in (stems | ({} if misled is None else misled["stems"])).items():
+        pictures.take(name, stem)
     whom = for_whom.read(subgroups_path, shift_path, progression_dir)
     with style.drawing():
         figures.draw_scores(
@@ -166,6 +168,7 @@ def report(
         if register_dir:
             figures.draw_qc(pictures, register_dir, states, called)
         for_whom.draw(pictures, whom)
+    people = settings.in_house or study.phantom is not None  # a phantom is no one; a person's scan may not be passed on
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
     evaluated = provenance.sidecar(tables_dir / "results.tsv")
     evaluated = provenance.read_json(evaluated) if evaluated.is_file() else {}
@@ -219,9 +222,8 @@ def report(
         "in_house": settings.in_house,
         "viewer": viewer.for_page(
             anatomy,
-            # Phantoms are no one's scans; a person's may not be passed on.
-            figures.viewer_scans(pack_dir, chosen) if study.phantom or settings.in_house else {},
-            figures.viewer_maps(explain_dir) if explain_dir else {},
+            figures.viewer_scans(pack_dir, explain_dir, chosen) if people else {},
+            figures.viewer_maps(explain_dir, people=people) if explain_dir else {},
         ),
         "review_link": pages.link(review_path, page_path.parent) if review_path else None,
         "volume_source": words.volume_source(volumes),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from elr_mri import config, provenance
+
+#: An absolute path up to its last part: it tells who works where.
+FOLDERS = re.compile(r"(?<![\w./~-])(?:~|/|[A-Za-z]:\\)(?:[^\s\"'/\\]+[/\\])+")
 
 
 def shown(study: config.Study) -> str:
@@ -18,7 +23,16 @@ def shown(study: config.Study) -> str:
         content["measure"]["path"] = Path(path).name
     tables = content.get("split", {}).get("published") or {}
     tables.update({split: Path(path).name for split, path in tables.items() if split != "labels"})
-    return json.dumps(content, indent=1, ensure_ascii=False)
+    return json.dumps(_plain(content), indent=1, ensure_ascii=False)
+
+
+def _plain(content: Any) -> Any:
+    """The same with every absolute path cut to its last part."""
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_plain(value) for value in content]
+    return FOLDERS.sub("", content) if isinstance(content, str) else content
 
 
 def commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, str]]:
@@ -27,6 +41,7 @@ def commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, st
     for one in told:
         for cohort in study.cohorts:
             one["command"] = one["command"].replace(cohort.path, Path(cohort.path).name)
+        one["command"] = FOLDERS.sub("…/", one["command"])
     found = {(one["step"], one["command"]) for one in told}
     order = list(dict.fromkeys(one["step"] for one in told))
     return sorted(found, key=lambda pair: (order.index(pair[0]), pair[1]))

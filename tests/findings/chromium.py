@@ -120,11 +120,11 @@ class Browser:
                 raise TimeoutError(expression)
             time.sleep(0.2)
 
-    def picture(self, path: Path | None = None, box: dict | None = None, *, whole: bool = False) -> bytes:
-        """A PNG of what is seen, of a box of it, or of the whole page."""
+    def picture(self, path: Path | None = None, box: dict | None = None) -> bytes:
+        """A PNG of what is seen, or of a box of the page."""
         clip = {"clip": {**box, "scale": 1}} if box else {}
         png = base64.b64decode(
-            self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole or bool(box), **clip)["data"]
+            self.call("Page.captureScreenshot", format="png", captureBeyondViewport=bool(box), **clip)["data"]
         )
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

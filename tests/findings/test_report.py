@@ -21,7 +21,7 @@ from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.figures import Pictures, draw_volumes
 from elr_mri.findings.fuse import fuse
 from elr_mri.findings.report import report
-from elr_mri.findings.reproduce import shown
+from elr_mri.findings.reproduce import commands, shown
 from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.labels import REGIONS
 from elr_mri.scans.table import EXCLUSIONS, NOTES
@@ -232,9 +232,16 @@ def test_published_splits_are_told_without_their_folders():
         cohorts=(config.Cohort(name="ADNI", format="adni", path="private/folder/adni"),),
         split=config.Split(published=config.Published(train="private/folder/t.tsv")),
         measure=config.Measure(source="freesurfer", path="private/folder/fs"),
+        register=config.Register(template="/private/me/tpl.nii.gz"),
+        review=config.Review(decisions="/private/me/seen.tsv"),
     )
     text = shown(told)
-    assert '"train": "t.tsv"' in text and '"path": "fs"' in text and "private" not in text
+    assert (
+        '"train": "t.tsv"' in text
+        and '"path": "fs"' in text
+        and "private" not in text
+        and '"decisions": "seen.tsv"' in text
+    )
     assert config.Study.model_validate_json(text).split.published.labels == "scans"
 
 
@@ -568,3 +575,19 @@ def test_the_page_says_whether_labels_mislead(ablated, tmp_path):
     assert "seed 0 alone" in text and "Not drawn for ELR+" in text and "single seeds" in text
     assert "NACC (external)" in text and "a difference that cannot be told from none" in text
     assert "17 would be given another one" in text and "of the first tenth of the list 80 % are" in text
+
+
+def test_a_command_is_told_without_the_folders_it_ran_in(tmp_path):
+    made = tmp_path / "out.tsv"
+    made.write_text("x")
+    command = (
+        'elr-mri split --scans /home/me/study/scans.tsv --output results/split --cohorts \'[{"path": "/data/adni"}]\''
+    )
+    provenance.write_json(provenance.sidecar(made), {"step": "split", "command": command})
+    told = commands(
+        [made, tmp_path / "absent.tsv"],
+        config.Study(cohorts=(config.Cohort(name="A", format="adni", path="/data/adni"),)),
+    )
+    assert told == [
+        ("split", 'elr-mri split --scans …/scans.tsv --output results/split --cohorts \'[{"path": "adni"}]\'')
+    ]

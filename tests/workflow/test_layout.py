@@ -130,3 +130,21 @@ def test_modules_fit_in_one_reading():
         if (n := len(p.read_text().splitlines())) > 350
     }
     assert not long
+
+
+def test_every_figure_and_table_of_the_report_has_a_caption_in_snakemake_s_own():
+    """Figures that a section shows, by name in `figure.rst`; tables of the report, marked where they are made."""
+    sections = "".join(
+        path.read_text() for path in (ROOT / "elr_mri" / "findings" / "templates" / "sections").iterdir()
+    )
+    shown = set(re.findall(r"""pictures(?:\.get\(|\[)["'](\w+)["']""", sections))
+    captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
+    assert len(shown) > 9 and not [name for name in shown if f'wildcards.name == "{name}"' not in captions]
+    rules = (ROOT / "workflow" / "rules" / "findings.smk").read_text()
+    outputs = re.findall(
+        r'^        \w+=(?:report\()?FINDINGS / "tables" / "(\w+)\.tsv".*$', rules.split("rule report:")[0], re.M
+    )
+    marked = re.findall(r'report\(FINDINGS / "tables" / "(\w+)\.tsv", caption="../report/\w+\.rst"', rules)
+    assert set(outputs) - set(marked) <= {"left_out"}  # that one names scans
+    for caption in re.findall(r'caption="\.\./report/(\w+\.rst)"', "".join(path.read_text() for path in RULES)):
+        assert (ROOT / "workflow" / "report" / caption).is_file()

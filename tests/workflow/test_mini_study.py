@@ -204,3 +204,32 @@ def test_ablations_are_trained_beside_their_base_and_stay_in_the_report(mini):
         without = run(mini, MINI)  # as if nothing had been: the other tests find the study as it was
     assert without.returncode == 0 and rules(without) == {"report", "all"}, without.stdout[-4000:]
     assert 'id="ablations"' not in page.read_text() and len(table(mini, "findings/tables/ablations.tsv")) == 0
+
+
+def test_the_readme_of_results_tells_every_file(mini):
+    """Every folder by its row, and every file of `findings` and every table, model and map by its name."""
+    readme = (Path(__file__).parents[2] / "results" / "README.md").read_text()
+    seen = set()
+    for path in (mini / "results").rglob("*"):
+        inside = path.relative_to(mini / "results")
+        if (
+            path.is_dir()
+            or inside.parts[0] in ("phantom", "logs")
+            or path.name.startswith(".")
+            or "batches" in inside.parts
+        ):
+            continue
+        seen.add("/".join(inside.parts[: min(2, len(inside.parts) - 1)]))
+        name = (
+            path.name.removesuffix(".json") if (path.parent / path.name.removesuffix(".json")).is_file() else path.name
+        )
+        told = re.sub(r"^sub-\w+_ses-\w+?(?=_|\.)|CN|MCI|AD", "", name)
+        if (
+            inside.parts[0] in ("scans", "findings", "learning")
+            and "figures" not in inside.parts
+            and not {"events", "state"} & set(inside.parts)
+        ):
+            assert name in readme or told in re.sub("<class>|<scan_id>", "", readme), str(inside)
+    for folder in sorted(seen - {""}):
+        zone, _, step = folder.partition("/")
+        assert f"`{folder}" in readme or f"`{zone}/<" in readme or f"`{zone}/{step}`" in readme, folder

@@ -92,7 +92,7 @@ rule evaluate:
     input:
         PREDICTIONS,
     output:
-        **{name: FINDINGS / "tables" / f"{name}.tsv" for name in SCORES},
+        **{name: report(FINDINGS / "tables" / f"{name}.tsv", caption="../report/table.rst", category="Results") for name in SCORES},
         main=report(FINDINGS / "tables" / "main.tsv", caption="../report/main.rst", category="Results"),
         latex=FINDINGS / "tables" / "main.tex",
     params:
@@ -171,7 +171,7 @@ rule shift:
 
 rule report:
     input:
-        results=FINDINGS / "tables" / "results.tsv",
+        results=report(FINDINGS / "tables" / "results.tsv", caption="../report/table.rst", category="Results"),
         scans=SCANS / "ingest" / "scans.tsv",
         exclusions=SCANS / "ingest" / "exclusions.tsv",
         notes=SCANS / "ingest" / "notes.tsv",

@@ -60,7 +60,7 @@ rule demographics:
         scans=SCANS / "ingest" / "scans.tsv",
         splits=SCANS / "split" / "splits.tsv",
     output:
-        SCANS / "demographics" / "demographics.tsv",
+        report(SCANS / "demographics" / "demographics.tsv", caption="../report/table.rst", category="Results"),
     params:
         version=VERSIONS["demographics"],
     conda: "../../envs/imaging.yaml"

@@ -63,6 +63,6 @@ if (opener) {
 }
 
 // Paper shows what is folded on the screen, but for the long lists.
-const folded = () => document.querySelectorAll("main details:not(.screen)");
+const folded = () => document.querySelectorAll("details:not(.screen)");
 addEventListener("beforeprint", () => folded().forEach((one) => { one.dataset.was = one.open ? "open" : ""; one.open = true; }));
 addEventListener("afterprint", () => folded().forEach((one) => { one.open = one.dataset.was === "open"; }));

@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 SPACING_MM = 2.0
 #: One step of a stored byte of saliency, in multiples of the brain's mean; what is below `LEAST` of it, and so far from what is shown, is left out.
 STEP, LEAST = 0.1, 0.5
+#: Saliency below this is drawn the more transparent the lower it is.
+SHOWN = 2.0
 
 
 def script() -> str:
@@ -51,7 +53,7 @@ def for_page(anatomy: Anatomy, people: Mapping[str, Volume], maps: Mapping[str, 
         {
             "name": title,
             "kind": "heat",
-            "low": 1.0,
+            "low": SHOWN,
             "high": round(top, 1),
             "nifti": _heat(told[title], maps[title].affine),
         }
