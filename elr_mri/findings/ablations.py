@@ -16,7 +16,8 @@ import pandas as pd
 from elr_mri import config, provenance, variants
 from elr_mri.errors import BadInput
 from elr_mri.findings import style, words
-from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
+from elr_mri.findings.evaluate import MAIN_METRICS
+from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.tables import ABLATIONS, DIFFERENCES, RESULTS
 
 PLACE = ["model", "cohort", "split", "metric"]

@@ -79,12 +79,12 @@ def fit(validation: Sequence[Group], name: tuple[str, int]) -> Fit:
     )
 
 
-def best_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """The temperature within `BOUNDS` of lowest log-loss; labels (n,) int, logits (n, 3).
+def best_temperature(labels: np.ndarray, logits: np.ndarray, *, bounds: tuple[float, float] = BOUNDS) -> float:
+    """The temperature within `bounds` of lowest log-loss; labels (n,) int, logits (n, 3).
 
     The log-loss is convex in 1 / temperature, so the bounded search along its logarithm has one valley to find.
     """
-    low, high = np.log(BOUNDS)
+    low, high = np.log(bounds)
     found = minimize_scalar(
         lambda x: log_loss(labels, softmax(logits * np.exp(-x), axis=1)),
         bounds=(low, high),

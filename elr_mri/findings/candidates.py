@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from elr_mri.findings import trees
+from elr_mri.findings.calibration import best_temperature
 from elr_mri.findings.metrics import score
 
 #: Inverse regularisation strengths of the logistic regression; smallest leaves of the forest; depths and rounds of boosting.
@@ -113,14 +113,7 @@ def choose(
 def calibrated(kind: str, members: list[tuple[Fitted, float]], features: np.ndarray, labels: np.ndarray) -> Classifier:
     """A classifier with the temperature of lowest log-loss on these (validation) scans."""
     said = [log_softmax(fitted.raw(features) / warmth, axis=1) for fitted, warmth in members]
-    return Classifier(kind, temperature(_mean(said), labels), tuple(members))
-
-
-def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """What logits are to be divided by for the lowest log-loss: (n, n_classes) float, (n,) int."""
-    low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(lambda t: log_loss(logits / np.exp(t), labels), bounds=(low, high), method="bounded")
-    return float(np.exp(found.x))
+    return Classifier(kind, best_temperature(labels, _mean(said), bounds=TEMPERATURES), tuple(members))
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:

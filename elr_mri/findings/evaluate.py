@@ -21,8 +21,7 @@ from elr_mri.findings import latex
 from elr_mri.findings.bootstrap import centred, draw_scores, interval, p_value
 from elr_mri.findings.calibration import calibrate
 from elr_mri.findings.metrics import METRICS, confusion, score
-from elr_mri.findings.predicted import UNSEEN, Group, by_subject, common_scans, read_predictions
-from elr_mri.findings.predicted import groups_of as groups_of
+from elr_mri.findings.predicted import UNSEEN, Group, by_subject, common_scans, groups_of, read_predictions
 from elr_mri.findings.tables import (
     CALIBRATION,
     CONFUSION,

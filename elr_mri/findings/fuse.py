@@ -21,7 +21,8 @@ from scipy.special import log_softmax
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
-from elr_mri.findings.candidates import log_loss, temperature
+from elr_mri.findings.calibration import best_temperature
+from elr_mri.findings.candidates import TEMPERATURES, log_loss
 from elr_mri.scans.predictions import PREDICTIONS, Z_COLUMNS, prediction_table
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
@@ -98,7 +99,7 @@ def _of_one_seed(
     said = [both[[f"{z}_{which}" for z in Z_COLUMNS]].to_numpy(dtype=float) for which in ("volumes", "network")]
     people = both.loc[val, "subject_id"].to_numpy()
     fewest = min(len(set(people[labels[val] == k])) for k in range(len(CLASSES)))
-    warmths = [temperature(z[val], labels[val]) if fewest else 1.0 for z in said]
+    warmths = [best_temperature(labels[val], z[val], bounds=TEMPERATURES) if fewest else 1.0 for z in said]
     logits = np.stack([log_softmax(z / warmth, axis=1) for z, warmth in zip(said, warmths)])
     run: dict[str, Any] = {"temperatures": warmths, "n_val_scans": int(val.sum()), "n_val_subjects": len(set(people))}
     penalty, trials = np.inf, []

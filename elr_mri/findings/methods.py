@@ -56,7 +56,6 @@ def written(
     results: pd.DataFrame,
     evaluated: Mapping[str, Any] | None,
     model_dirs: Sequence[Path],
-    explained: str | None,
     ablated: Sequence[str],
     more: Sequence[str] = (),
 ) -> dict[str, list[str]]:
@@ -69,8 +68,8 @@ def written(
     packed : meta.json of the cache
     evaluated : sidecar of results.tsv, where there is one
     model_dirs : folders of which those with a model.json are told
-    explained, ablated : the model whose saliency maps are shown, and the variants that were trained
-    more : paragraphs of other sections, before the last one
+    ablated : the variants that were trained
+    more : paragraphs on what was done with the predictions (`methods_after.py`), before the last one
     """
     told = [provenance.read_json(path) for folder in model_dirs if (path := folder / "model.json").is_file()]
     paragraphs = [
@@ -80,7 +79,6 @@ def written(
         *_networks(told),
         *_variants(ablated),
         _statistics(results, evaluated),
-        *([_saliency(explained)] if explained else []),
         *more,
         _software(told),
     ]
@@ -261,15 +259,7 @@ def _statistics(results: pd.DataFrame, evaluated: Mapping[str, Any] | None) -> s
     return (
         "Statistics. Accuracy, balanced accuracy and the areas under the one-vs-rest ROC curves (each class, micro- and macro-average) were computed on subjects "
         f"that no model had seen, for all methods on the same scans. Intervals are {100 * results['level'].iloc[0]:g} % bootstrap intervals over subjects, all scans of a "
-        f"subject drawn together [@bootstrap]{draws}; differences between methods are paired by scan and use the same draws. Intervals are not adjusted for the number of comparisons."
-    )
-
-
-def _saliency(model: str) -> str:
-    """The saliency maps."""
-    return (
-        f"Saliency. Gradients of {model}’s evidence for AD over CN with respect to the voxels [@saliency] were averaged over scans on the template’s grid and set beside "
-        "those of random weights [@sanity]."
+        f"subject drawn together [@bootstrap]{draws}; differences between methods are paired by scan and use the same draws. Their ends are moved outwards for few subjects [@expanded]; they are not adjusted for the number of comparisons."
     )
 
 

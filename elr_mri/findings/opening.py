@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from elr_mri.findings.evaluate import UNSEEN
 from elr_mri.findings.metrics import CHANCE
+from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.style import group_title
 from elr_mri.findings.words import LEAD, against, percent
 

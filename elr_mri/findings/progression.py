@@ -16,7 +16,7 @@ import pandas as pd
 
 from elr_mri import config, provenance
 from elr_mri.findings.bootstrap import interval, weight_chunks
-from elr_mri.findings.evaluate import UNSEEN, read_predictions
+from elr_mri.findings.predicted import UNSEEN, read_predictions
 from elr_mri.findings.subgroups import chosen, common_scans
 from elr_mri.findings.survival import Ratio, concordance, hazard_ratio, kaplan_meier
 from elr_mri.scans.schema import Column, Schema

@@ -26,19 +26,21 @@ from elr_mri.findings import (
     figures,
     for_whom,
     methods,
+    methods_after,
     mislead,
     opening,
     page,
     privacy,
     published,
     reproduce,
+    score_groups,
     style,
     trust,
     viewer,
     who,
     words,
 )
-from elr_mri.findings.evaluate import MAIN_METRICS, UNSEEN
+from elr_mri.findings.evaluate import MAIN_METRICS
 from elr_mri.findings.tables import (
     ABLATIONS,
     COMPARISONS,
@@ -143,6 +145,7 @@ def report(
     varied_groups = ablations.groups(varied)
     subjects = SUBJECTS.read(tables_dir / "subjects.tsv").rename(columns={"n_rows": "n_scans"})
     family, calibration = comparisons.compared(differences, settings.reference), trust.read(tables_dir)
+    baselines = baseline_told.read(baseline_dir, fuse_dir)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
     others = elsewhere.read(experiment_dirs, page_path.parent)
     stems = {f"lab_{one['name']}": one["stem"] for one in others if one["stem"]}
@@ -191,23 +194,31 @@ def report(
             results=results,
             evaluated=evaluated,
             model_dirs=model_dirs,
-            explained=explain_dir.name if explain_dir else None,
             ablated=list(dict.fromkeys(varied["model"])),
+            more=methods_after.written(
+                study=study,
+                baselines=baselines,
+                calibration=calibration,
+                family=family,
+                reference=settings.reference,
+                whom=whom,
+                explain_dir=explain_dir,
+            ),
         ),
-        "groups": result_groups(results, MAIN_METRICS),
-        "class_groups": result_groups(results, CLASS_METRICS),
-        "detail_groups": result_groups(results, DETAIL_METRICS),
-        "subject_groups": result_groups(subjects, MAIN_METRICS),
+        "groups": score_groups.results_of(results, MAIN_METRICS),
+        "class_groups": score_groups.results_of(results, CLASS_METRICS),
+        "detail_groups": score_groups.results_of(results, DETAIL_METRICS),
+        "subject_groups": score_groups.results_of(subjects, MAIN_METRICS),
         "calibration": trust.told(calibration),
         "level": f"{100 * results['level'].iloc[0]:g}",
         "meaning": words.meaning(results, differences, settings.reference),
         "reference": settings.reference,
-        "versus": (versus := difference_groups(differences, settings.reference)),
+        "versus": (versus := score_groups.differences_of(differences, settings.reference)),
         "caution": words.caution(results["level"].iloc[0], sum(len(group["methods"]) for group in versus)),
         "family": comparisons.texts(family),
         "family_said": comparisons.sentences(family, settings.reference),
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
-        "published": published_groups(results),
+        "published": score_groups.published_beside(results),
         "published_source": published.SOURCE,
         "demographics": who.demographic_rows(demographics_path, in_house=settings.in_house)
         if demographics_path
@@ -237,7 +248,7 @@ def report(
         "misled": misled,
         "others": others,
         "whom": for_whom.told(whom),
-        "baselines": baseline_told.read(baseline_dir, fuse_dir),
+        "baselines": baselines,
         "models": list(dict.fromkeys(results["model"])),
         "explained": explain_dir.name if explain_dir else None,
         "believed": believed.read(explain_dir),
@@ -299,66 +310,6 @@ def _write_tables(
     if demographics_path:
         with provenance.atomic(tables_dir / "demographics.tsv") as draft:
             shutil.copyfile(demographics_path, draft)
-
-
-def result_groups(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """For each unseen group its title, counts, and one row per method: name, seeds, and (value, interval) texts."""
-    groups = []
-    for (cohort, split), rows in results[results["split"].isin(UNSEEN)].groupby(["cohort", "split"], sort=False):
-        methods = []
-        for model, found in rows.groupby("model", sort=False):
-            by_metric = found.set_index("metric")
-            cells = [_cell(*by_metric.loc[metric, ["value", "low", "high"]].astype(float)) for metric in metrics]
-            methods.append({"name": model, "n_seeds": int(found["n_seeds"].iloc[0]), "cells": cells})
-        groups.append(
-            {
-                "title": style.group_title(cohort, split),
-                "methods": methods,
-                "n_scans": int(rows["n_scans"].iloc[0]),
-                "n_subjects": int(rows["n_subjects"].iloc[0]),
-            }
-        )
-    return groups
-
-
-def difference_groups(differences: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
-    """As `result_groups`, for the differences of every other method from `reference`, in percentage points."""
-    versus = words.against(differences, reference)
-    groups = []
-    for (cohort, split), rows in versus[versus["split"].isin(UNSEEN)].groupby(["cohort", "split"], sort=False):
-        methods = []
-        for model, found in rows.groupby("model", sort=False):
-            by_metric = found.set_index("metric")
-            cells = [
-                _cell(*by_metric.loc[metric, ["difference", "low", "high"]].astype(float), sign="+")
-                for metric in MAIN_METRICS
-            ]
-            methods.append({"name": model, "cells": cells})
-        groups.append({"title": style.group_title(cohort, split), "methods": methods})
-    return groups
-
-
-def published_groups(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """The published rows by data set, each score with that of our counterpart, where there is one."""
-    ours = results.drop_duplicates(["model", "split", "metric"]).set_index(["model", "split", "metric"])["value"]
-    groups = []
-    for data, split in published.SPLIT_OF.items():
-        methods = []
-        for row in (row for row in published.PUBLISHED if row.data == data):
-            here = [ours.get((published.COUNTERPART[row.method], split, metric)) for metric in MAIN_METRICS]
-            cells = [
-                (getattr(row, m), None if x is None else f"{100 * x:.1f}")
-                for m, x in zip(MAIN_METRICS, here, strict=True)
-            ]
-            methods.append({"name": row.method, "counterpart": published.COUNTERPART[row.method], "cells": cells})
-        groups.append({"title": data, "methods": methods})
-    return groups
-
-
-def _cell(value: float, low: float, high: float, sign: str = "") -> tuple[str, str]:
-    """A share and its interval as percent texts; a dash where undefined."""
-    value, low, high = (words.percent(number, sign) for number in (value, low, high))
-    return value, f"{low} to {high}"
 
 
 def _in_order(model_dirs: Sequence[Path], results: pd.DataFrame) -> list[Path]:

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.findings.bootstrap import interval, weight_chunks
-from elr_mri.findings.evaluate import UNSEEN
+from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.subgroups import maker
 from elr_mri.imaging.labels import ROI_TABLE, TOTALS
 from elr_mri.imaging.packed import Cache, by_channel, decode

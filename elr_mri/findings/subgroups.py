@@ -21,8 +21,8 @@ from scipy import stats
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
 from elr_mri.findings.bootstrap import interval, weight_chunks
-from elr_mri.findings.evaluate import UNSEEN, Group, groups_of, read_predictions
 from elr_mri.findings.grouped import GROUPED, grouped_scores
+from elr_mri.findings.predicted import UNSEEN, Group, groups_of, read_predictions
 from elr_mri.scans.predictions import ENSEMBLE
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import SPLITS, read_scans

@@ -13,8 +13,8 @@ import pandas as pd
 from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings.bootstrap import draw_scores, interval
-from elr_mri.findings.evaluate import UNSEEN, Group, groups_of
 from elr_mri.findings.metrics import METRICS, score
+from elr_mri.findings.predicted import UNSEEN, Group, groups_of
 from elr_mri.lab.seeds import covers, over_seeds
 from elr_mri.lab.trials import Trial
 

@@ -13,6 +13,7 @@ from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings import all_regions, candidates, trees, wscores
 from elr_mri.findings.baseline import baseline, baseline_of_tables
+from elr_mri.findings.calibration import best_temperature
 from elr_mri.findings.metrics import score
 from elr_mri.phantom.roi_tables import ICV, draw_table
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS
@@ -85,7 +86,7 @@ def test_what_is_stored_predicts_the_same_after_reading_back(tmp_path, blobs, ki
 def test_the_temperature_is_the_best_on_validation(blobs):
     features, labels = blobs
     logits = 4 * (np.eye(3)[labels] + features[:, 3:6])
-    warmth = candidates.temperature(logits, labels)
+    warmth = best_temperature(labels, logits, bounds=candidates.TEMPERATURES)
     losses = [candidates.log_loss(logits / t, labels) for t in (warmth * 0.9, warmth, warmth * 1.1)]
     assert losses[1] < min(losses[0], losses[2]) and warmth > 2
 

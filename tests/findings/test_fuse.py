@@ -12,8 +12,8 @@ from elr_mri import config
 from elr_mri.errors import BadInput
 from elr_mri.findings import fuse as fusing
 from elr_mri.findings.candidates import log_loss
-from elr_mri.findings.evaluate import read_predictions
 from elr_mri.findings.metrics import score
+from elr_mri.findings.predicted import read_predictions
 from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS, prediction_table
 from elr_mri.scans.table import CLASSES
 

@@ -9,7 +9,7 @@ from tiny_study import AFFINE
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.findings import methods, opening
+from elr_mri.findings import for_whom, methods, methods_after, opening, trust
 from elr_mri.findings.references import REFERENCES, numbered
 from elr_mri.findings.tables import DIFFERENCES, RESULTS
 
@@ -88,13 +88,44 @@ def _written(tmp_path, models=(), *, cohort="adni", scored=("wide-elr",), **give
         results=results,
         evaluated={"settings": {"draws": 2000}},
         model_dirs=[tmp_path / f["slug"] / f"seed-{f['seed']}" for f in models] or [tmp_path / "nothing"],
-        **{"explained": None, "ablated": [], **given},
+        **{"ablated": [], **given},
     )
     return " ".join(told["paragraphs"]), told["references"]
 
 
+def _after(**given):
+    """Paragraphs on what came after the predictions; nothing, but for what is given."""
+    nothing = trust.Tables(pd.DataFrame({"temperature": [], "n_scans": []}), pd.DataFrame(), pd.DataFrame())
+    whole = {
+        "study": config.Study(cohorts=(config.Cohort(name="ADNI", format="adni", path="x"),)),
+        "baselines": None,
+        "calibration": nothing,
+        "family": pd.DataFrame(),
+        "reference": "volumes",
+        "whom": for_whom.Tables(None, None, None, None, None),
+        "explain_dir": None,
+    }
+    return methods_after.written(**(whole | given))
+
+
+def test_methods_after_the_predictions_tell_what_has_a_table():
+    assert _after() == []
+    fitted = pd.DataFrame({"temperature": [1.2, None], "n_scans": [46, 0]})
+    said = _after(
+        baselines={"rows": [{"name": "fused", "sees": "what volumes and wide say", "chosen": "stacked"}]},
+        calibration=trust.Tables(fitted, pd.DataFrame(), pd.DataFrame()),
+        family=pd.DataFrame({"p": [0.1, 0.2]}),
+        whom=for_whom.Tables(None, pd.DataFrame({"quantity": ["age"]}), None, None, None),
+    )
+    text = " ".join(numbered(said)[0])
+    assert len(said) == 4 and "46 validation scans" in text and "(2 comparisons)" in text and "stacked" in text
+    assert "standardised mean differences" in text
+    for absent in ("volumes-all", "field strength", "Cox", "Saliency", "[@"):
+        assert absent not in text, absent
+
+
 def test_methods_tell_what_was_run_with_its_works_and_nothing_else(tmp_path):
-    text, works = _written(tmp_path, [MODEL, {**MODEL, "seed": 1}], explained="wide-elr")
+    text, works = _written(tmp_path, [MODEL, {**MODEL, "seed": 1}], more=_after(explain_dir=tmp_path / "wide-elr"))
     assert "1,234 scans of 400 subjects" in text and "at 1.5 mm" in text and "2,000 draws" in text
     assert "wide-elr (early-learning regularization (λ = 1, β = 0.7)" in text and "trained 2 times" in text
     assert "8 epochs" in text and "weights of the last epoch" in text and "PyTorch 2.13.0" in text
