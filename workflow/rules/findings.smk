@@ -84,7 +84,7 @@ rule fuse:
 #: The tables of `evaluate`, besides the main one.
 SCORES = (
     *("results", "differences", "subjects", "subject_differences", "confusion", "roc"),
-    *("temperatures", "calibration", "reliability", "left_out"),
+    *("temperatures", "calibration", "reliability"),
 )
 
 
@@ -95,6 +95,7 @@ rule evaluate:
         **{name: report(FINDINGS / "tables" / f"{name}.tsv", caption="../report/table.rst", category="Results") for name in SCORES},
         main=report(FINDINGS / "tables" / "main.tsv", caption="../report/main.rst", category="Results"),
         latex=FINDINGS / "tables" / "main.tex",
+        left_out=FINDINGS / "tables" / "left_out.tsv",
     params:
         config=section("evaluate"),
         folder=FINDINGS,
@@ -109,7 +110,7 @@ use rule evaluate as evaluate_ablations with:
     input:
         expand(LEARNING / "{slug}" / "seed-{seed}" / "predictions.tsv", slug=ABLATED, seed=SEEDS),
     output:
-        **{name: FINDINGS / "ablations" / "tables" / f"{name}.tsv" for name in ("main", *SCORES)},
+        **{name: FINDINGS / "ablations" / "tables" / f"{name}.tsv" for name in ("main", "left_out", *SCORES)},
         latex=FINDINGS / "ablations" / "tables" / "main.tex",
     params:
         config=section("evaluate"),
