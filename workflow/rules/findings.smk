@@ -141,8 +141,8 @@ rule progression:
         visits=SCANS / "ingest" / "visits.tsv",
     output:
         measures=report(FINDINGS / "tables" / "progression.tsv", caption="../report/progression.rst", category="Results"),
-        survival=FINDINGS / "tables" / "survival.tsv",
-        followed=FINDINGS / "tables" / "followed.tsv",
+        survival=report(FINDINGS / "tables" / "survival.tsv", caption="../report/progression.rst", category="Results"),
+        followed=report(FINDINGS / "tables" / "followed.tsv", caption="../report/progression.rst", category="Results"),
     params:
         config=section("progression"),
         version=VERSIONS["progression"],
