@@ -355,5 +355,5 @@ def test_reach_makes_fresh_weights_even_and_is_not_of_the_model(study: Study, tr
     )
     found = slopes.mean(dim=0)
     middle, edge = (slice(14, 23), slice(15, 24), slice(14, 23)), (slice(14, 23), slice(15, 24), slice(4, 8))
-    assert found[middle].mean() / found[edge].mean() > 2
+    assert found[middle].mean() / found[edge].mean() > 1.4
     assert 0.75 < (found / even)[middle].mean() / (found / even)[edge].mean() < 1.33
