@@ -48,7 +48,17 @@ def _lines(axes, part: pd.DataFrame, methods: list[str]) -> None:
         x = 100 * lines["share"] + step * (place - (len(methods) - 1) / 2)
         y, low, high = (100 * lines[name] for name in ("balanced_accuracy", "low", "high"))
         look = style.model_style(methods, method)
-        axes.errorbar(x, y, [y - low, high - y], label=method, markersize=4, elinewidth=0.9, capsize=2, **look)
+        # Where every draw scores the same, low and high may miss the value by a rounding error.
+        axes.errorbar(
+            x,
+            y,
+            [(y - low).clip(lower=0), (high - y).clip(lower=0)],
+            label=method,
+            markersize=4,
+            elinewidth=0.9,
+            capsize=2,
+            **look,
+        )
     axes.axhline(100 / 3, color=style.QUIET, linewidth=0.8, linestyle=":")
     axes.annotate(
         "chance",

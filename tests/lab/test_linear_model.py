@@ -129,6 +129,16 @@ def test_the_command_writes_tables_figures_and_findings(tmp_path: Path) -> None:
         elsewhere.read([runs[1]], tmp_path)
 
 
+def test_aligned_targets_are_taken_as_they_are(tmp_path: Path) -> None:
+    """The lab's methods serve all its rooms, so that `snakemake lab` with aligned ELR runs here, too."""
+    loss = {"weight": 3.0, "beta": 0.7}
+    told = [
+        linear(SMALL, {"elr": Loss(elr=Elr(**loss, align=align))}, out_dir=tmp_path / str(align))
+        for align in (True, False)
+    ]
+    assert told[0] == told[1]
+
+
 def test_a_method_without_a_closed_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="got sop"):
         linear(SMALL, {"ce": Loss(), "sop": METHODS["sop"]}, out_dir=tmp_path)

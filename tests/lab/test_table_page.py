@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from elr_mri.cli import app
 from elr_mri.config import Noise, Tables
 from elr_mri.lab.roi import RoiTable
-from elr_mri.lab.table_page import summary
+from elr_mri.lab.table_page import draw_accuracies, summary
 from elr_mri.lab.table_scores import differences, results
 from elr_mri.phantom.roi_tables import roi_tables
 from elr_mri.scans.table import CLASSES
@@ -39,6 +39,14 @@ def page(noise: Noise, n_seeds: int, *, recall_ad: float = 0.5, gain: float = 0.
     found = differences(scored, own.methods, seed=0, level=0.95)
     trials = pd.DataFrame([{"method": "ce", "share": 0.4, "keys": "", "chosen": 1}])
     return summary(told, found, trials, TABLE, own, noise=noise, whose=whose)
+
+
+def test_scores_that_are_the_same_in_every_draw_are_drawn(tmp_path: Path) -> None:
+    """A network that says CN and AD alone scores 2/3 in each; the interval's ends may then miss it by a rounding error."""
+    third = {"balanced_accuracy": 2 / 3, "low": np.nextafter(2 / 3, 1), "high": np.nextafter(2 / 3, 0)}
+    lines = [{"method": "ce", "share": s, "split": "test", "reading": r, **third, "n_scans": 9, "n_subjects": 3} for s in (0.0, 0.4) for r in ("last", "selected")]  # fmt: skip
+    draw_accuracies(pd.DataFrame(lines), ["ce"], tmp_path / "drawn")
+    assert (tmp_path / "drawn.png").is_file() and (tmp_path / "drawn.svg").is_file()
 
 
 @pytest.mark.parametrize(
