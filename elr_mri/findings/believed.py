@@ -69,8 +69,8 @@ QUESTIONS = {
         "The architecture alone prefers the medial temporal lobe: read the model’s ratio against that of fresh weights, not against 1.",
     ),
     "planted regions": (
-        "Does the model look where the phantoms’ atrophy was planted?",
-        "The maps do not single out the planted regions: they are no evidence of where the effect is.",
+        "Does the model look where most of the phantoms’ atrophy was planted, in hippocampus and entorhinal cortex?",
+        "Hippocampus and entorhinal cortex hold less than was asked. The phantoms’ ventricles and cortex carry an effect, too, so look where the rest lies; these maps alone do not tell where the disease is.",
     ),
     "completeness": (
         "Do the integrated gradients add up to the change of the evidence?",
@@ -197,7 +197,7 @@ def _ratios(axes: Any, shares: pd.DataFrame) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel("share of saliency / share of volume")
     axes.set_title(f"Where the mean map lies ({METHODS.get(method, method)})")
-    axes.legend(loc="best")
+    axes.legend(loc="lower right")
 
 
 def _cascade(axes: Any, cascade: pd.DataFrame) -> None:
