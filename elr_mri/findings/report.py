@@ -152,7 +152,7 @@ def report(
     pictures = figures.Pictures(Path(figures_dir), {})
     for name, stem in (stems | ({} if misled is None else misled["stems"])).items():
         pictures.take(name, stem)
-    whom = for_whom.read(subgroups_path, shift_path, progression_dir)
+    whom = for_whom.read(subgroups_path, shift_path, progression_dir, in_house=settings.in_house)
     with style.drawing():
         figures.draw_scores(
             pictures,

@@ -53,12 +53,12 @@ def made(tmp_path_factory):
     progression(**common, visits_path=root / "visits.tsv", settings=config.Progression(draws=100), out_dir=tables)
     shift(scans_path=root / "scans.tsv", splits_path=root / "splits.tsv", pack_dir=root / "pack", settings=config.Shift(draws=100), out_path=tables / "shift.tsv")  # fmt: skip
 
-    def page(**given):
+    def page(*, in_house=False, **given):
         return report(
             tables_dir=tables,
             scans_path=root / "scans.tsv",
             pack_dir=root / "pack",
-            settings=config.Report(reference="fair"),
+            settings=config.Report(reference="fair", in_house=in_house),
             study=study.settings(tiny),
             page_path=root / "report.html",
             figures_dir=root / "figures",
@@ -75,7 +75,7 @@ def test_the_three_sections_answer_for_whom_not(made):
     assert sections[-4:] == ["subgroups", "shift", "progression", "reproduce"] and "For whom not?" in html
     for name in ("subgroups", "shift", "progression"):
         assert (root / "figures" / f"{name}.svg").is_file() and f'href="#{name}"' in html
-    assert "<mark>" not in html and "&lt;mark&gt;$x$" in html
+    assert "<mark>" not in html and "&lt;mark&gt;$x$" not in html and "no. 1" in html and "no. 2" in html
     text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
     assert re.search(r"blind, ADNI test: sex, men: [\d.]+ points less in balanced accuracy than the others", text)
     assert "fair, ADNI test" not in text and "gap that holds" in text
@@ -88,6 +88,8 @@ def test_without_their_tables_there_is_no_such_question(made):
 
 
 def test_one_section_alone_stands_under_the_question(made):
+    html = made[2](subgroups_path=made[1] / "subgroups.tsv", in_house=True)
+    assert 'id="subgroups"' in html and "<mark>" not in html and "&lt;mark&gt;$x$" in html  # in-house sites have names
     html = made[2](shift_path=made[1] / "shift.tsv")
     assert "For whom not?" in html and 'id="shift"' in html and 'id="progression"' not in html
 
