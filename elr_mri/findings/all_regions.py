@@ -20,7 +20,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings import adaptation, candidates, wscores
 from elr_mri.findings.normalise import ICV
 from elr_mri.scans.predictions import prediction_table
-from elr_mri.scans.table import CLASSES, SPLITS
+from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
 MODEL, MOVED = "volumes-all", "volumes-all-prior"
@@ -44,7 +44,7 @@ def fit_and_predict(
     head = settings.head == "controls" and bool(table[ICV].notna().any())
     if settings.head == "controls" and not head:
         print(f"baseline: {MODEL}: no scan has an intracranial volume; head size is left in", flush=True)
-    _check_blanks(table, settings, head=head)
+    table = _checked_blanks(table, settings, head=head)
     train = table[table["split"] == "train"]
     how = wscores.fit(train, regions, head=head, age=settings.age == "controls")
     how |= {"age_is_feature": settings.age == "feature"}
@@ -133,18 +133,25 @@ def _predictable(table: pd.DataFrame, regions: Sequence[str]) -> pd.DataFrame:
     return table[~lacking].reset_index(drop=True)
 
 
-def _check_blanks(table: pd.DataFrame, settings: config.AllRegions, *, head: bool) -> None:
-    """Tell blank head sizes and ages; refuse a split that knows none of them."""
+def _checked_blanks(table: pd.DataFrame, settings: config.AllRegions, *, head: bool) -> pd.DataFrame:
+    """The scans that can be predicted: a split or cohort that knows no head size or no age is left out and told, training scans are refused."""
     needed = [(ICV, "head")] * head + [("age_years", "age")] * (settings.age != "ignore")
     for column, key in needed:
+        if table.loc[table["split"] == "train", column].isna().all():
+            raise BadInput(
+                expected=f"{column} of some train scan",
+                got="none",
+                where="the table of volumes",
+                fix=f"Fill it, or set baseline.all_regions.{key}: ignore.",
+            )
+        known = table[column].notna().groupby([table["cohort"], table["split"]]).transform("any")
+        for (cohort, split), rows in table[~known].groupby(["cohort", "split"]):
+            print(
+                f"baseline: {MODEL}: no scan of {cohort} {split} has its {column}; its {len(rows)} scans are not predicted",
+                flush=True,
+            )
+        table = table[known].reset_index(drop=True)
         blank = table[column].isna()
-        for split in (split for split in SPLITS if (table["split"] == split).any()):
-            if blank[table["split"] == split].all():
-                raise BadInput(
-                    expected=f"{column} of some {split} scan",
-                    got="none",
-                    where="the table of volumes",
-                    fix=f"Fill it, or set baseline.all_regions.{key}: ignore.",
-                )
         if blank.any():
             print(f"baseline: {MODEL}: {int(blank.sum())} scans without {column} count as of the usual one", flush=True)
+    return table

@@ -90,6 +90,12 @@ def _run(
 ) -> Path:
     """Fit both baselines to a table of scans with our volumes and the `further` regions, and write them."""
     known = known_sides(table[table["split"] == "train"])
+    for earlier in (
+        "model.json",
+        "volumes-all.json",
+        "volumes-all.npz",
+    ):  # of what is not made this time, nothing is to be told
+        (Path(out_dir) / earlier).unlink(missing_ok=True)
     told = []
     if known or not further:
         told.append(_medial_temporal(table, settings, out_dir, where=where))
@@ -295,7 +301,7 @@ def _reference(controls: pd.DataFrame, regions: list[str], how: Mapping[str, Any
     A line in age with normal residuals, as in published norms of subcortical volumes
     (Potvin et al., NeuroImage 2016).
     """
-    healthy = controls.dropna(subset=[*regions, *([ICV] if how["method"] != "none" else [])])
+    healthy = controls.dropna(subset=[*regions, "age_years", *([ICV] if how["method"] != "none" else [])])
     age = healthy["age_years"].to_numpy()
     lines = {}
     for region in regions if len(healthy) >= MIN_CONTROLS else ():

@@ -93,8 +93,7 @@ def read(explain_dir: Path | None) -> dict[str, Any] | None:
         return None
     shares, checks = SHARES.read(explain_dir / "shares.tsv"), CHECKS.read(explain_dir / "checks.tsv")
     first = checks["method"].iloc[0]
-    mine = checks[checks["method"] == first]
-    failed = mine[mine["verdict"] == FAIL]
+    failed = checks[checks["verdict"] == FAIL]
     return {
         "method": METHODS.get(first, first),
         "meaning": MEANING.get(first, ""),
@@ -104,7 +103,7 @@ def read(explain_dir: Path | None) -> dict[str, Any] | None:
         "n": None if shares.empty else [int(shares["n_scans"].max()), int(shares["n_subjects"].max())],
         "checks": [check(row) for row in checks.itertuples(index=False)],
         "n_failed": len(failed),
-        "n_made": int((mine["verdict"] != NOT_MADE).sum()),
+        "n_made": int((checks["verdict"] != NOT_MADE).sum()),
         "several": checks["method"].nunique() > 1,
     }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings import style
+from elr_mri.findings import privacy, style
 from elr_mri.findings.metrics import CHANCE
 from elr_mri.scans.table import CLASSES
 
@@ -115,13 +115,15 @@ def learning_curves(histories: pd.DataFrame) -> Figure:
     return drawn
 
 
-def volumes_by_class(volumes: pd.DataFrame) -> Figure:
-    """Regional volumes as per mille of the intracranial volume: every scan a dot, the box its quartiles.
+def volumes_by_class(volumes: pd.DataFrame, *, dots: bool) -> Figure:
+    """Regional volumes as per mille of the intracranial volume: boxes of the quartiles, and every scan a dot where it may be told.
 
     Parameters
     ----------
     volumes : DataFrame
         Columns region, diagnosis, share (volume / intracranial volume).
+    dots : bool
+        Without them a class of fewer than `privacy.FEWEST` scans has no box, either.
     """
     regions = list(dict.fromkeys(volumes["region"]))
     drawn = style.figure(2.35 * len(regions), 3.1)
@@ -132,10 +134,10 @@ def volumes_by_class(volumes: pd.DataFrame) -> Figure:
                 (volumes["region"] == region) & (volumes["diagnosis"] == name), "share"
             ].to_numpy(float)
             colour = style.CLASS_COLOURS[name]
-            axes.scatter(
-                place + rng.uniform(-0.17, 0.17, len(share)), share, s=5, color=colour, alpha=0.4, linewidths=0
-            )
-            if len(share):
+            if dots:
+                spread = rng.uniform(-0.17, 0.17, len(share))
+                axes.scatter(place + spread, share, s=5, color=colour, alpha=0.4, linewidths=0)
+            if len(share) >= (1 if dots else privacy.FEWEST):
                 axes.boxplot(
                     share,
                     positions=[place],

@@ -30,6 +30,7 @@ def compared(differences: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 def sentences(family: pd.DataFrame, reference: str) -> list[str]:
     """What the family as a whole says."""
+    family = family[family["p"].notna()]
     if family.empty:
         return []
     shown = family[family["p_holm"] < SHOWN]

@@ -83,6 +83,7 @@ def draw_scores(pictures: Pictures, results: pd.DataFrame, roc: pd.DataFrame, co
     """`results`, `roc` and `confusion`; nothing where there is no group of unseen scans."""
     if results["split"].isin(("test", "external")).any():
         pictures.add("results", charts.forest(results))
+    if confusion["split"].isin(("test", "external")).any():
         pictures.add("confusion", charts.confusion_matrices(confusion))
     if len(roc):
         pictures.add("roc", charts.roc_curves(roc, results))
@@ -106,18 +107,20 @@ def draw_learning(pictures: Pictures, model_dirs: Sequence[Path]) -> None:
         pictures.add("learning", charts.learning_curves(pd.concat(histories, ignore_index=True)))
 
 
-def draw_volumes(pictures: Pictures, pack_dir: Path, scans: pd.DataFrame) -> pd.DataFrame:
+def draw_volumes(pictures: Pictures, pack_dir: Path, scans: pd.DataFrame, *, dots: bool = True) -> pd.DataFrame:
     """`volumes`: each region by class, where there are any; returns the volume table with the scans' diagnoses."""
     volumes = read_volumes(pack_dir / "roi_volumes.tsv").merge(scans[["scan_id", "cohort", "diagnosis"]], on="scan_id")
     long = volumes.melt(["scan_id", "diagnosis", ICV], list(known_sides(volumes)), "region", "volume_mm3")
     long = long.assign(share=long["volume_mm3"] / long[ICV]).dropna(subset=["share"])
     if len(long):
-        pictures.add("volumes", charts.volumes_by_class(long))
+        pictures.add("volumes", charts.volumes_by_class(long, dots=dots))
     return volumes
 
 
-def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, anatomy: brains.Anatomy) -> dict[str, str]:
-    """`examples`: of each class the packed scan of median hippocampal volume, outlined; returns class to scan_id."""
+def draw_examples(
+    pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, anatomy: brains.Anatomy, *, shown: bool = True
+) -> dict[str, str]:
+    """`examples`: of each class the packed scan of median hippocampal volume, outlined if it may be `shown`; returns class to scan_id."""
     size = volumes["hippocampus"] / (volumes[ICV] if volumes[ICV].notna().any() else 1.0)
     chosen = {}
     for name in CLASSES:
@@ -128,7 +131,8 @@ def draw_examples(pictures: Pictures, pack_dir: Path, volumes: pd.DataFrame, ana
     cache = Cache.read(pack_dir)
     affine = np.array(cache.meta["affine"])
     scans = {name: brains.Volume(cache.volume(scan_id), affine) for name, scan_id in chosen.items()}
-    pictures.add("examples", brains.outlined(scans, anatomy))
+    if shown:
+        pictures.add("examples", brains.outlined(scans, anatomy))
     return chosen
 
 
@@ -179,12 +183,12 @@ def viewer_scans(pack_dir: Path, explain_dir: Path | None, chosen: Mapping[str, 
     return {f"a {name} scan": brains.Volume(cache.volume(scan_id), affine) for name, scan_id in chosen.items()}
 
 
-def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy) -> None:
+def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy, *, people: bool = True) -> None:
     """`saliency` (all scans, each class, random weights or labels), `saliency_examples` (one scan of each class), `saliency_regions` (ratios, cascade)."""
     rows = {"all": "", **{name: f"_{name}" for name in CLASSES}}
     rows |= {"random\nweights": "_random", "random\nlabels": "_permuted"}
     whole = {title: explain_dir / f"aggregate{ending}.nii.gz" for title, ending in rows.items()}
-    single = {name: explain_dir / f"example_{name}.nii.gz" for name in CLASSES}
+    single = {name: explain_dir / f"example_{name}.nii.gz" for name in CLASSES if people}
     for figure, files, views in (
         ("saliency", whole, brains.aggregate_views(anatomy)),
         ("saliency_examples", single, brains.example_views(anatomy)),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from elr_mri.findings import whom_charts
 from elr_mri.findings.figures import Pictures
+from elr_mri.findings.privacy import Names
 from elr_mri.findings.progression import DETAILS, FOLLOWED, PROGRESSION, STATES, SURVIVAL
 from elr_mri.findings.shift import SHIFT, TOGETHER
 from elr_mri.findings.style import group_title
@@ -34,24 +35,21 @@ class Tables(NamedTuple):
     followed: pd.DataFrame | None
 
 
-def read(
-    subgroups_path: Path | None, shift_path: Path | None, progression_dir: Path | None, *, in_house: bool
-) -> Tables:
-    """The tables that are there; but in-house, sites have numbers in place of their names."""
+def read(subgroups_path: Path | None, shift_path: Path | None, progression_dir: Path | None, called: Names) -> Tables:
+    """The tables that are there; outside the house sites have numbers in place of their names."""
     pairs = ((PROGRESSION, "progression"), (SURVIVAL, "survival"), (FOLLOWED, "followed"))
     return Tables(
-        _numbered(SUBGROUPS.read(subgroups_path), in_house=in_house) if subgroups_path else None,
+        _numbered(SUBGROUPS.read(subgroups_path), called) if subgroups_path else None,
         SHIFT.read(shift_path) if shift_path else None,
         *(schema.read(progression_dir / f"{name}.tsv") if progression_dir else None for schema, name in pairs),
     )
 
 
-def _numbered(table: pd.DataFrame, *, in_house: bool) -> pd.DataFrame:
-    """The table with sites by number, in the order of their names within all cohorts: a site with few subjects may point at one."""
+def _numbered(table: pd.DataFrame, called: Names) -> pd.DataFrame:
+    """The table with sites as they may be called."""
     sites = table["factor"] == "site"
-    names = sorted(set(table.loc[sites, "group"]) - {UNKNOWN})
-    codes = {name: f"no. {place}" for place, name in enumerate(names, 1)}
-    return table if in_house else table.assign(group=table["group"].where(~sites, table["group"].replace(codes)))
+    codes = called.numbered(set(table.loc[sites, "group"]) - {UNKNOWN})
+    return table.assign(group=table["group"].where(~sites, table["group"].replace(codes)))
 
 
 def draw(pictures: Pictures, tables: Tables) -> None:

@@ -59,7 +59,7 @@ def _baselines(told: dict[str, Any] | None) -> list[str]:
     said = []
     if row := rows.get("volumes-all"):
         said.append(
-            f"A second baseline (volumes-all) sees {row['sees']}. Logistic regression, a random forest, gradient boosting and the mean of their probabilities [@sklearn] "
+            f"A second baseline (volumes-all) sees {row['sees']}. Tried were: {', '.join(trial['kind'] for trial in told['trials'])} [@sklearn]; they "
             f"were compared by the log-loss on validation scans, each calibrated there by one temperature [@temperature]; chosen: {row['chosen']}."
         )
     if row := rows.get("fused"):
@@ -80,10 +80,10 @@ def _calibrated(tables: Tables) -> list[str]:
 
 def _compared(family: pd.DataFrame, reference: str) -> list[str]:
     """The family of comparisons, where there is one."""
-    if family.empty:
+    if not (n := int(family["p"].notna().sum()) if len(family) else 0):
         return []
     return [
-        f"Comparisons. Every other method was compared with {reference} in balanced accuracy on every set of unseen scans ({len(family)} comparisons); p-values are those at which the "
+        f"Comparisons. Every other method was compared with {reference} in balanced accuracy on every set of unseen scans ({n} comparisons); p-values are those at which the "
         "bootstrap interval of the paired difference would just reach zero, with Holm’s correction over all of them [@holm]."
     ]
 

@@ -52,10 +52,12 @@ def _best(best: pd.Series, scores: pd.DataFrame) -> str:
     """What the best method reaches, beside guessing."""
     beats = "" if best["low"] > CHANCE[LEAD] else " That cannot be told from guessing."
     lead = f"the best of {len(scores)} methods, {best['model']}," if len(scores) > 1 else str(best["model"])
-    sentence = (
-        f"{lead} reaches a balanced accuracy of {percent(best['value'])} %, and the truth may lie anywhere from "
-        f"{percent(best['low'])} to {percent(best['high'])} %; guessing reaches {percent(CHANCE[LEAD])} %.{beats}"
+    where = (
+        f"and the truth may lie anywhere from {percent(best['low'])} to {percent(best['high'])} %"
+        if best["low"] == best["low"]
+        else "of too few subjects for an interval"
     )
+    sentence = f"{lead} reaches a balanced accuracy of {percent(best['value'])} %, {where}; guessing reaches {percent(CHANCE[LEAD])} %.{beats}"
     return sentence[0].upper() + sentence[1:]
 
 

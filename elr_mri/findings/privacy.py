@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from elr_mri import provenance
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES
 
@@ -25,12 +27,16 @@ SMALL, HIDDEN, GONE = f"<{FEWEST}", "hidden", "…"
 DATES = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d[-_/.](?:0?[1-9]|1[0-2])[-_/.](?:0?[1-9]|[12]\d|3[01])(?:[T_ ]\d\d[-_:]\d\d(?:[-_:]\d\d)?(?:\.\d+)?)?"
     r"|(?:0?[1-9]|[12]\d|3[01])[-/.](?:0?[1-9]|[12]\d|3[01])[-/.](?:19|20)?\d\d"
-    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d*)(?!\d)"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d*"
+    r"|(?:0?[1-9]|[12]\d|3[01])[- ](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[- ](?:19|20)?\d\d)(?!\d)",
+    re.IGNORECASE,
 )
+#: An absolute path up to its last part: it tells who works where.
+FOLDERS = re.compile(r"(?<![\w./~-])(?:~|/|[A-Za-z]:\\)(?:[^\s\"'/\\]+[/\\])+")
 #: Ids of ADNI and NACC, whether this study knows them or not.
 IDS = re.compile(
-    r"(?:sub-)?(?:ADNI\d{3}S\d{3,5}|\d{3}_S_\d{3,5}|NACC\d{4,})(?:_ses-\w+)?|(?<![A-Za-z0-9])[IS]\d{4,}(?!\d)"
-)
+    r"(?:sub-)?(?:(?:ADNI)?\d{3}_?S_?\d{3,5}|NACC\d{4,})(?:_ses-\w+)?|(?<![A-Za-z0-9])[IS]\d{4,}(?!\d)|(?<=\bRID )\d+|\b\d+(?:\.\d+){5,}", re.IGNORECASE
+)  # fmt: skip
 #: A shorter id is left in the words of other rows than its own: it would be found in every number.
 MIN_ID = 4
 
@@ -52,8 +58,8 @@ class Names:
     known : further ids that no words may hold, such as those of images
     """
 
-    def __init__(self, codes: pd.DataFrame | None, known: Iterable[str] = ()) -> None:
-        self.in_house = codes is None
+    def __init__(self, codes: pd.DataFrame | None, known: Iterable[str] = (), key: str = "") -> None:
+        self.in_house, self._key = codes is None, key
         self._scans: dict[str, str] = {}
         self._subjects: dict[tuple[str, str], str] = {}
         self._known: list[str] = []
@@ -82,24 +88,40 @@ class Names:
             return text
         for name in [*(name for name in self._known if name in text), *own]:
             text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", GONE, text) if name else text
-        return IDS.sub(GONE, DATES.sub(GONE, text))
+        return IDS.sub(GONE, DATES.sub(GONE, FOLDERS.sub("", text)))
+
+    def numbered(self, sites: Iterable[str]) -> dict[str, str]:
+        """Sites by number, in an order that nobody else can make: a site with few subjects may point at one."""
+        if self.in_house:
+            return {}
+        return {
+            site: f"no. {place}" for place, site in enumerate(sorted(sites, key=lambda one: _drawn(self._key, one)), 1)
+        }
 
 
-def names(scans: pd.DataFrame, notes: pd.DataFrame | None, path: Path, *, key: str, in_house: bool) -> Names:
+def names(scans: pd.DataFrame, notes: pd.DataFrame | None, path: Path, *, in_house: bool) -> Names:
     """The names of a study's subjects and scans; keeps the table of codes at `path`, in which earlier codes stay as they were.
 
-    Parameters
-    ----------
-    key : what the order of new codes depends on and outsiders do not know: the digest of the scan table
+    The order of new codes is drawn by a secret that is made once and kept beside them, in `key`: by anything that the page
+    tells, who has the list of all ids could make the codes again.
     """
     if in_house:
         return Names(None)
+    secret = path.with_name("key")
+    if not secret.is_file():
+        provenance.write_text(secret, secrets.token_hex(32) + "\n")
+    key = secret.read_text(encoding="utf-8").strip()
     kept = CODES.read(path) if path.is_file() else None
     codes = coded(scans, notes, kept, key)
     CODES.write(codes, path)
     known = {name for column in ("image_uid", "session_id") for name in scans[column].dropna() if _tells(name)}
     known |= {part for folder in scans["image_path"] for part in Path(folder).parts if _tells(part)}
-    return Names(codes, known)
+    return Names(codes, known, key)
+
+
+def _drawn(key: str, name: str) -> bytes:
+    """What a name is ordered by."""
+    return hmac.new(key.encode(), name.encode(), hashlib.sha256).digest()
 
 
 def _tells(name: str) -> bool:
@@ -120,7 +142,7 @@ def coded(scans: pd.DataFrame, notes: pd.DataFrame | None, kept: pd.DataFrame | 
     told = {(row.cohort, row.subject_id): row.code.partition("/")[0] for row in (empty if kept is None else kept).itertuples(index=False)}  # fmt: skip
     scan_codes = {} if kept is None else dict(zip(kept["scan_id"], kept["code"], strict=True))
     new = [pair for pair in dict.fromkeys(zip(table["cohort"], table["subject_id"])) if pair not in told]
-    new.sort(key=lambda pair: hmac.new(key.encode(), "\t".join(pair).encode(), hashlib.sha256).digest())
+    new.sort(key=lambda pair: _drawn(key, "\t".join(pair)))
     taken = {cohort: 0 for cohort, _ in new}
     for (cohort, _), code in told.items():
         taken[cohort] = max(taken.get(cohort, 0), int(code.rpartition("-")[2]))
@@ -148,14 +170,23 @@ def coded(scans: pd.DataFrame, notes: pd.DataFrame | None, kept: pd.DataFrame | 
 
 
 def told(counts: Mapping[str, int], *, total: bool = True) -> dict[str, str]:
-    """Counts as texts: those of 1 to 4 as `<5`; where one such could be had from the known `total`, the next smallest is hidden, too."""
+    """Counts as texts: those of 1 to 4 as `<5`; where they could be had from the known `total`, the next smallest is hidden, too."""
     small = {name for name, n in counts.items() if 0 < n < FEWEST}
     texts = {name: SMALL if name in small else f"{n:,}" for name, n in counts.items()}
-    if total and len(small) == 1:
+    sure = sum(counts[name] for name in small) in (len(small), len(small) * (FEWEST - 1))  # all ones, or all fours
+    if total and small and (len(small) == 1 or sure):
         rest = {name: n for name, n in counts.items() if name not in small and n}
         if rest:
             texts[min(rest, key=lambda name: rest[name])] = HIDDEN
     return texts
+
+
+def enough(table: pd.DataFrame, confusion: pd.DataFrame) -> pd.DataFrame:
+    """The rows of groups (`cohort`, `split`) in which no class is so small that what is told by class would point at someone."""
+    counts = confusion.groupby(["model", "seed", "cohort", "split", "diagnosis"])["n_scans"].sum()
+    small = counts[counts.map(few)].reset_index()[["cohort", "split"]].drop_duplicates()
+    where = table.merge(small, how="left", on=["cohort", "split"], indicator="known")["known"] == "left_only"
+    return table[where.to_numpy()]
 
 
 def few(n: int) -> bool:

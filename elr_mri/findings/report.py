@@ -138,7 +138,6 @@ def report(
         scans,
         notes,
         tables_dir.parent / "private" / "codes.tsv",
-        key=provenance.digest_file(scans_path),
         in_house=settings.in_house,
     )
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
@@ -152,26 +151,28 @@ def report(
     pictures = figures.Pictures(Path(figures_dir), {})
     for name, stem in (stems | ({} if misled is None else misled["stems"])).items():
         pictures.take(name, stem)
-    whom = for_whom.read(subgroups_path, shift_path, progression_dir, in_house=settings.in_house)
+    people = settings.in_house or study.phantom is not None  # a phantom is no one; a person's scan may not be passed on
+    confusion, roc = CONFUSION.read(tables_dir / "confusion.tsv"), ROC.read(tables_dir / "roc.tsv")
+    by_class = results if people else privacy.enough(results, confusion)
+    whom = for_whom.read(subgroups_path, shift_path, progression_dir, called)
     with style.drawing():
         figures.draw_scores(
             pictures,
             results,
-            ROC.read(tables_dir / "roc.tsv"),
-            _told(CONFUSION.read(tables_dir / "confusion.tsv"), in_house=settings.in_house),
+            roc if people else privacy.enough(roc, confusion),
+            _told(confusion if people else privacy.enough(confusion, confusion), in_house=settings.in_house),
         )
         pictures.add("accounting", consort.draw(accounting.flow(counted, in_house=settings.in_house)))
         figures.draw_reliability(pictures, calibration.curves)
         figures.draw_learning(pictures, _in_order(model_dirs, results))
-        volumes = figures.draw_volumes(pictures, pack_dir, scans)
+        volumes = figures.draw_volumes(pictures, pack_dir, scans, dots=people)
         anatomy = figures.read_anatomy(study.register.template, study.register.template_mask, study.measure.labels)
-        chosen = figures.draw_examples(pictures, pack_dir, volumes, anatomy)
+        chosen = figures.draw_examples(pictures, pack_dir, volumes, anatomy, shown=people)
         if explain_dir:
-            figures.draw_saliency(pictures, explain_dir, anatomy)
-        if register_dir:
+            figures.draw_saliency(pictures, explain_dir, anatomy, people=people)
+        if register_dir and people:
             figures.draw_qc(pictures, register_dir, states, called)
         for_whom.draw(pictures, whom)
-    people = settings.in_house or study.phantom is not None  # a phantom is no one; a person's scan may not be passed on
     failed = states[states["status"] == "fail"].fillna({"step": "", "reason": ""})
     evaluated = provenance.sidecar(tables_dir / "results.tsv")
     evaluated = provenance.read_json(evaluated) if evaluated.is_file() else {}
@@ -206,8 +207,8 @@ def report(
             ),
         ),
         "groups": score_groups.results_of(results, MAIN_METRICS),
-        "class_groups": score_groups.results_of(results, CLASS_METRICS),
-        "detail_groups": score_groups.results_of(results, DETAIL_METRICS),
+        "class_groups": score_groups.results_of(by_class, CLASS_METRICS),
+        "detail_groups": score_groups.results_of(by_class, DETAIL_METRICS),
         "subject_groups": score_groups.results_of(subjects, MAIN_METRICS),
         "calibration": trust.told(calibration),
         "level": f"{100 * results['level'].iloc[0]:g}",
@@ -225,12 +226,13 @@ def report(
         else None,
         "counted": accounting.lines(counted, in_house=settings.in_house),
         "given": {"exclusions": exclusions_path is not None, "splits": splits_path is not None},
-        "notes": None if notes is None else _notes(notes.head(MAX_NOTES), called),
+        "notes": None if notes is None else _notes(notes.head(MAX_NOTES if people else 0), called),
         "n_notes": 0 if notes is None else len(notes),
         "failed": _listed(failed.head(MAX_LISTED), "reason", called),
         "n_failed": len(failed),
         "examples": {name: called.scan(scan_id) for name, scan_id in chosen.items()},
         "in_house": settings.in_house,
+        "people": people,
         "viewer": viewer.for_page(
             anatomy,
             figures.viewer_scans(pack_dir, explain_dir, chosen) if people else {},

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from elr_mri import config, provenance
-
-#: An absolute path up to its last part: it tells who works where.
-FOLDERS = re.compile(r"(?<![\w./~-])(?:~|/|[A-Za-z]:\\)(?:[^\s\"'/\\]+[/\\])+")
+from elr_mri.findings.privacy import FOLDERS
 
 
 def shown(study: config.Study) -> str:

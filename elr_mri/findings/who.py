@@ -29,8 +29,12 @@ def _texts(exact: tuple, told: tuple, *, in_house: bool) -> dict[str, str]:
     women = "–" if pd.isna(exact.female_share) else f"{100 * exact.female_share:.0f} %"
     if not in_house:
         n_women = 0 if pd.isna(exact.female_share) else round(exact.female_share * exact.subjects)
-        age, spread = ("–", "") if privacy.few(exact.subjects) else (age, spread)
-        women = "–" if privacy.few(n_women) or privacy.few(exact.subjects - n_women) else women
+        counted = str(told.subjects) not in (
+            privacy.SMALL,
+            privacy.HIDDEN,
+        )  # what a hidden class would tell, its mean and share tell, too
+        age, spread = (age, spread) if counted else ("–", "")
+        women = "–" if not counted or privacy.few(n_women) or privacy.few(exact.subjects - n_women) else women
     return {
         "cohort": exact.cohort,
         "split": exact.split,

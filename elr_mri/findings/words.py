@@ -65,8 +65,12 @@ def _of_scores(rows: pd.DataFrame) -> list[str]:
     value, low, high = (100 * float(best[name]) for name in ("value", "low", "high"))
     clear = rows[rows["low"] > CHANCE[LEAD]]
     return [
-        f"The highest balanced accuracy is that of {best['model']}: {value:.1f} %, and with {best['n_subjects']} "
-        f"subjects the truth may lie anywhere from {low:.1f} to {high:.1f} %."
+        f"The highest balanced accuracy is that of {best['model']}: {value:.1f} %, "
+        + (
+            f"and with {best['n_subjects']} subjects the truth may lie anywhere from {low:.1f} to {high:.1f} %."
+            if low == low
+            else "of too few subjects for an interval."
+        )
         + (f" Being the highest of {len(rows)} is partly luck." if len(rows) > 1 else ""),
         f"Guessing would score {100 * CHANCE[LEAD]:.1f} %. By their whole interval, {_who(clear, rows)} above that.",
     ]

@@ -217,6 +217,10 @@ class Study(Section):
             raise ValueError(
                 f"report.reference must be {', '.join(RESERVED[:-1])} or one of {', '.join(models)}; got {self.report.reference!r}"
             )
+        for step in ("subgroups", "progression"):
+            known = (*RESERVED[:-1], *models, *(f"{slug}-ensemble" for slug in models))
+            if models and (odd := [name for name in getattr(self, step).models or () if name not in known]):
+                raise ValueError(f"{step}.models must be among {', '.join(known)}; got {odd[0]!r}")
         if self.pack.space != "affine" and not self.register.write_warped:
             raise ValueError(f"pack.space: {self.pack.space} needs register.write_warped: true")
         if self.measure.source == "fusion" and not self.atlases.path:

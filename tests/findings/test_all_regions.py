@@ -208,10 +208,20 @@ def test_without_any_intracranial_volume_head_size_is_left_in_and_told(tmp_path,
     assert predictions.groupby("model")["scan_id"].nunique().eq(len(drawn)).all()
 
 
+def test_a_cohort_without_intracranial_volumes_is_left_out_and_told(tmp_path, drawn, capsys):
+    tables = _tables(tmp_path, drawn, external=lambda rows: rows.drop(columns=ICV))
+    settings = config.Baseline(tables=tables, normalise="none", all_regions=config.AllRegions(models=("logistic",)))
+    predictions = PREDICTIONS.read(baseline_of_tables(settings=settings, out_dir=tmp_path / "out"))
+    n = (drawn["split"] == "external").sum()
+    assert f"external has its intracranial; its {n} scans are not predicted" in capsys.readouterr().out
+    told = predictions[predictions["split"] == "external"]["model"]
+    assert set(told) == {"volumes"} and len(told) == n
+
+
 @pytest.mark.parametrize(
     ("split", "change", "told"),
     [
-        ("external", lambda rows: rows.drop(columns=ICV), "intracranial of some external scan"),
+        ("train", lambda rows: rows.drop(columns=ICV), "intracranial"),
         ("val", lambda rows: rows.drop(columns="diagnosis"), "column DIAGNOSIS"),
         ("train", lambda rows: rows[WHO[:2] + ["diagnosis", "age", ICV]], "baseline.tables.regions"),
         ("train", lambda rows: rows[rows["diagnosis"] != "AD"], "train scans of CN, MCI and AD"),

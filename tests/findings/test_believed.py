@@ -24,7 +24,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, brains.Anatom
 
 def section(folder: Path | None, pictures: dict[str, str]) -> str:
     """The section alone."""
-    context = {"believed": believed.read(folder), "pictures": pictures, "explained": "wide"}
+    context = {"believed": believed.read(folder), "pictures": pictures, "explained": "wide", "people": True}
     return page.render("sections/saliency.html.j2", context)
 
 

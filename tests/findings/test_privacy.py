@@ -51,7 +51,8 @@ def pages(tmp_path_factory):
     folder = study.predict(made, "wide", noise=0.5)
     evaluate(prediction_paths=[folder / "predictions.tsv"], settings=config.Evaluate(draws=100), out_dir=root / "findings")  # fmt: skip
 
-    def page(name, **settings):
+    def page(name, *, real=False, **settings):
+        tested = study.settings(made).model_copy(update={"phantom": None if real else config.Phantom()})
         kept, style.RC["svg.fonttype"] = style.RC["svg.fonttype"], "none"
         try:
             written = report(
@@ -59,7 +60,7 @@ def pages(tmp_path_factory):
                 scans_path=root / "scans.tsv",
                 pack_dir=root / "pack",
                 settings=config.Report(reference="wide", **settings),
-                study=study.settings(made),
+                study=tested,
                 page_path=root / name / "report.html",
                 figures_dir=root / name / "figures",
                 exclusions_path=root / "exclusions.tsv",
@@ -75,7 +76,7 @@ def pages(tmp_path_factory):
         embedded = re.sub(r'"data:[^"]*"', "", written.read_text(encoding="utf-8"))
         return markup.unescape(embedded + re.sub(r'xlink:href="data:[^"]*"', "", drawn))
 
-    return root, scans, page("out"), page("house", in_house=True)
+    return root, scans, page("out"), page("house", in_house=True), page("people", real=True)
 
 
 def _names(scans):
@@ -86,7 +87,7 @@ def _names(scans):
 
 
 def test_the_page_and_its_figures_hold_no_id_and_no_date(pages):
-    _, scans, out, _ = pages
+    _, scans, out, *_ = pages
     assert not [name for name in _names(scans) if name in out]
     assert "ADNI-00" in out and "no brain: … of …" in out and "looks odd: … of …" in out
     listed = out.split("To be looked at")[1].split("</section>")[0]
@@ -94,7 +95,7 @@ def test_the_page_and_its_figures_hold_no_id_and_no_date(pages):
 
 
 def test_in_the_house_the_page_shows_them_and_says_that_it_must_stay(pages):
-    _, scans, out, house = pages
+    _, scans, out, house, _ = pages
     for name in (scans["scan_id"][3], scans["subject_id"][3], scans["image_uid"][3], "2011-03-04"):
         assert name in house, name
     assert "In-house copy" in house and "In-house copy" not in out
@@ -102,10 +103,39 @@ def test_in_the_house_the_page_shows_them_and_says_that_it_must_stay(pages):
 
 
 def test_the_key_lies_apart_and_names_every_scan(pages):
-    root, scans, out, _ = pages
+    root, scans, out, *_ = pages
     codes = privacy.CODES.read(root / "findings" / "private" / "codes.tsv")
     assert set(codes["scan_id"].dropna()) == set(scans["scan_id"]) and codes["code"].is_unique
     assert set(re.findall(r"(?:ADNI|NACC)-\d{4}(?:/\d+)?", out)) <= set(codes["code"]) | {c.split("/")[0] for c in codes["code"]}  # fmt: skip
+
+
+def test_of_people_no_scan_and_no_single_value_is_shown(pages):
+    """Phantoms are no one, and so their page shows more; this is a study of people, as it leaves the house."""
+    root, scans, _, _, people = pages
+    figures = {path.name for path in (root / "people" / "figures").iterdir()}
+    assert not {"examples.png", "registration.png"} & figures and "volumes.svg" in figures
+    dots = '<g id="PathCollection'
+    drawn = [(root / name / "figures" / "volumes.svg").read_text() for name in ("people", "out")]
+    assert dots not in drawn[0] and dots in drawn[1]
+    assert people.count("in in-house copies") >= 3 and "looks odd: … of …" in people
+    listed = people.split("To be looked at")[1].split("</section>")[0]
+    assert "each on one person" in listed and "<td" not in listed
+    assert not [name for name in _names(scans) if name in people]
+
+
+def test_codes_cannot_be_made_again_from_what_the_page_tells(pages):
+    root, scans, out, *_ = pages
+    secret = (root / "findings" / "private" / "key").read_text().strip()
+    assert len(secret) == 64 and secret not in out
+    codes = privacy.CODES.read(root / "findings" / "private" / "codes.tsv").dropna(subset=["scan_id"])
+    for digest in re.findall(r"\b[0-9a-f]{64}\b", out):
+        again = privacy.coded(scans, None, None, digest).set_index("scan_id")["code"]
+        assert (again[codes["scan_id"]].to_numpy() != codes["code"].to_numpy()).any()
+
+
+def test_groups_with_a_small_class_are_not_told_by_class():
+    table = pd.DataFrame([("A", "test", c, n) for c, n in (("CN", 20), ("MCI", 15), ("AD", 3))] + [("B", "external", c, 9) for c in ("CN", "MCI")], columns=["cohort", "split", "diagnosis", "n_scans"]).assign(model="m", seed=0)  # fmt: skip
+    assert set(privacy.enough(table, table)["cohort"]) == {"B"}
 
 
 def _scans(n, visits=2):
@@ -140,6 +170,7 @@ def test_who_left_the_study_keeps_the_code():
         ({"CN": 14, "MCI": 11, "AD": 5}, {"CN": "14", "MCI": "11", "AD": "5"}),
         ({"CN": 1400, "MCI": 0, "AD": 5}, {"CN": "1,400", "MCI": "0", "AD": "5"}),
         ({"CN": 14, "MCI": 0, "AD": 1}, {"CN": "hidden", "MCI": "0", "AD": "<5"}),
+        ({"CN": 20, "MCI": 1, "AD": 1}, {"CN": "hidden", "MCI": "<5", "AD": "<5"}),
     ],
 )
 def test_small_counts_are_hidden_with_the_one_that_would_give_them_away(counts, texts):
@@ -175,6 +206,21 @@ def test_small_classes_and_personal_reasons_are_hidden_in_the_flow():
     assert dict(val.lines) == {"all": "30 / 45", "CN": "20 / 30", "MCI": "hidden / hidden", "AD": "<5 / <5"}
     exact = next(box for box in accounting.flow(table)["ADNI"] if box.stage == "val")
     assert dict(exact.lines)["AD"] == "2 / 3"
+
+
+def test_words_lose_ids_and_dates_however_they_are_written():
+    called = privacy.Names(privacy.coded(_scans(3), None, None, "k"))
+    for word in (
+        "002_s_0295",
+        "002S0295",
+        "sub-adni002s0295",
+        "18-Apr-2006",
+        "RID 295",
+        "1.2.840.113619.2.5.1762583153",
+        "/nfs/lab/jane/x.nii",
+    ):
+        said = called.words(f"DXSUM has {word}: row left out")
+        assert word not in said and "295" not in said and "jane" not in said, said
 
 
 def test_words_keep_what_names_no_one():

@@ -18,8 +18,9 @@ ABLATION_TABLE = FINDINGS / "tables" / "ablations.tsv"
 def compared(step):
     """Prediction tables of the models that a step's section names; by default the report's reference and the model that is explained."""
     named = (config.get(step) or {}).get("models") or [(config.get("report") or {}).get("reference", "volumes"), EXPLAINED]
-    files = {slug: expand(LEARNING / slug / "seed-{seed}" / "predictions.tsv", seed=SEEDS) for slug in MODELS}
-    return [path for name in dict.fromkeys(filter(None, named)) for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])]
+    files = {slug: expand(LEARNING / slug / "seed-{seed}" / "predictions.tsv", seed=SEEDS) for slug in MODELS} | {"fused": [FINDINGS / "fuse" / "predictions.tsv"]}
+    asked = dict.fromkeys(name.removesuffix("-ensemble") for name in named if name)
+    return list(dict.fromkeys(path for name in asked for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])))
 
 
 def if_ablated(files):
