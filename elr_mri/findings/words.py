@@ -55,8 +55,8 @@ def guessing_note(results: pd.DataFrame) -> str:
         group_title(row.cohort, row.split): guessing(results, row.cohort, row.split) for row in unseen.itertuples()
     }
     odd = [f"{percent(share)} in {title}" for title, share in shares.items() if share != CHANCE[LEAD]]
-    where = f" ({', '.join(odd)}, where not every class occurs)" if odd else ""
-    return f"Guessing scores {percent(CHANCE[LEAD])} in balanced accuracy{where} and 50 in every AUC."
+    more = f" Where not every class occurs, balanced accuracy by guessing is higher: {', '.join(odd)}." if odd else ""
+    return f"Guessing scores {percent(CHANCE[LEAD])} in balanced accuracy and 50 in every AUC.{more}"
 
 
 def meaning(results: pd.DataFrame, differences: pd.DataFrame, reference: str) -> list[tuple[str, list[str]]]:
