@@ -59,6 +59,8 @@ COLUMNS = {
     },
 }
 _OF_SCANS = {"hippocampus": "hippocampus_mm3", "entorhinal": "entorhinal_mm3", "intracranial": "icv_mm3"}
+#: A table of a folder with fewer further regions, and none of ours, is another one: `CSF` may be of a lumbar puncture.
+FEWEST = 3
 _TABLES = (".csv", ".tsv", ".txt", ".table", ".dat", ".stats")
 
 
@@ -140,9 +142,9 @@ def _table(volumes: Mapping[str, float | None], more: Mapping[str, float]) -> pd
     frame = pd.DataFrame({"region": list(volumes), "volume_mm3": list(volumes.values())})
     if not more:
         return frame
-    names, thick = sorted(more), [further.is_thickness(name) for name in sorted(more)]
-    values = pd.Series([more[name] for name in names])
-    others = {"region": names, "volume_mm3": values.mask(thick), "thickness_mm": values.where(thick)}
+    regions, thick = sorted(more), [further.is_thickness(name) for name in sorted(more)]
+    values = pd.Series([more[name] for name in regions])
+    others = {"region": regions, "volume_mm3": values.mask(thick), "thickness_mm": values.where(thick)}
     return pd.concat([frame.astype({"volume_mm3": float}), pd.DataFrame(others)], ignore_index=True)
 
 
@@ -181,7 +183,7 @@ def _of_tables(path: Path, source: str) -> dict[str, Row]:
     wanted = {**_NAME, **columns}
     spelled = {name for names in columns.values() for name in names}
     more = {file: _further_columns(file, source, spelled) for file in files}
-    tables = [file for file in files if more[file] or spelled & set(header(file))]
+    tables = [file for file in files if len(more[file]) >= FEWEST or spelled & set(header(file))]
     if not any(spelled & set(header(file)) for file in tables):
         raise BadInput(
             expected=f"a table with a column {' or '.join(columns['hippocampus_left'][:1])}",
@@ -218,9 +220,7 @@ def _add(rows: dict[str, Row], table: pd.DataFrame, regions: list[str], more: li
             fix=f"Name it {' or '.join(_NAME['name'][:4])}.",
         )
     values = {region: numbers(table[region], low=1e-9).to_numpy() for region in regions}  # 0: not segmented
-    others = {
-        region: numbers(table[region]).to_numpy() for region in more
-    }  # 0: nothing of it, as of vessels and lesions
+    others = {region: numbers(table[region]).to_numpy() for region in more}  # 0: of lesions and vessels, none
     for place, row_of in enumerate(table[list(_NAME)].itertuples(index=False)):
         if (name := _name(row_of)) is None:
             continue

@@ -251,6 +251,7 @@ def test_further_regions_told_twice_or_of_no_person_are_blank_and_told(tmp_path)
     again.to_csv(folder / "dkt.txt", sep="\t", index=False)
     odd = pd.DataFrame({"subject": [B], "Left-Amygdala": 3.0e6, "lh_cuneus_thickness": 1900.0, "lh_lingual_volume": -4})
     odd.to_csv(folder / "odd.csv", index=False)
+    pd.DataFrame({"RID": [1], "CSF": [7.0]}).to_csv(folder / "puncture.csv", index=False)  # no table of regions
     told = give_more("freesurfer", folder)
     assert "lh_bankssts_thickness" not in told[A][0] and told[A][1] == "two values of lh_bankssts_thickness"
     assert told[B][0] == told[C][0] and told[C][1] == ""

@@ -276,6 +276,9 @@ def test_a_scan_without_a_truth_is_refused(study: Study, truth: Path, tmp_path: 
 
 def test_intervals_have_the_draws_seed_and_level_of_evaluate(runs) -> None:
     trial = read_trial(runs[0][0], runs[1][0])
+    table = trial.predictions.copy()
+    table[list(P_COLUMNS)] = np.random.default_rng(0).dirichlet(np.ones(3), len(table))
+    trial = replace(trial, predictions=table)
     wide, narrow, other = (
         scores([trial], None, Evaluate(draws=100, level=level, seed=seed))[0]
         for level, seed in ((0.99, 0), (0.6, 0), (0.6, 1))
