@@ -59,8 +59,6 @@ COLUMNS = {
     },
 }
 _OF_SCANS = {"hippocampus": "hippocampus_mm3", "entorhinal": "entorhinal_mm3", "intracranial": "icv_mm3"}
-#: A table of a folder with fewer further regions, and none of ours, is another one: `CSF` may be of a lumbar puncture.
-FEWEST = 3
 _TABLES = (".csv", ".tsv", ".txt", ".table", ".dat", ".stats")
 
 
@@ -183,7 +181,7 @@ def _of_tables(path: Path, source: str) -> dict[str, Row]:
     wanted = {**_NAME, **columns}
     spelled = {name for names in columns.values() for name in names}
     more = {file: _further_columns(file, source, spelled) for file in files}
-    tables = [file for file in files if len(more[file]) >= FEWEST or spelled & set(header(file))]
+    tables = [file for file in files if _has_sides(more[file]) or spelled & set(header(file))]
     if not any(spelled & set(header(file)) for file in tables):
         raise BadInput(
             expected=f"a table with a column {' or '.join(columns['hippocampus_left'][:1])}",
@@ -208,6 +206,11 @@ def _further_columns(file: Path, source: str, ours: set[str]) -> dict[str, list[
         if column not in ours and (region := further.NAMED[source](column)):
             found.setdefault(region, []).append(column)
     return found
+
+
+def _has_sides(regions: Mapping[str, list[str]]) -> bool:
+    """Whether regions left or right are among them: a table without is another one, whose `CSF` may be of a lumbar puncture."""
+    return any(name.startswith(("left", "right", "lh_", "rh_")) for name in regions)
 
 
 def _add(rows: dict[str, Row], table: pd.DataFrame, regions: list[str], more: list[str], file: Path) -> None:

@@ -276,7 +276,9 @@ def test_a_scan_without_a_truth_is_refused(study: Study, truth: Path, tmp_path: 
 
 def test_intervals_have_the_draws_seed_and_level_of_evaluate(runs) -> None:
     trial = read_trial(runs[0][0], runs[1][0])
-    table = trial.predictions.copy()
+    unseen = trial.predictions[trial.predictions["split"] == "test"]
+    copies = [unseen.assign(**{k: unseen[k] + f"x{n}" for k in ("scan_id", "subject_id")}) for n in range(20)]
+    table = pd.concat(copies, ignore_index=True)
     table[list(P_COLUMNS)] = np.random.default_rng(0).dirichlet(np.ones(3), len(table))
     trial = replace(trial, predictions=table)
     wide, narrow, other = (
