@@ -3,6 +3,7 @@
     python benchmarks/scores.py speed                     2,600 scans, one model, every score, beside a plain loop over scikit-learn;
                                                           then `evaluate` as a whole: 5,000 scans × 6 models
     python benchmarks/scores.py coverage --studies 2000   simulated studies of the published test set's size: 96 subjects, about 380 scans
+    python benchmarks/scores.py coverage --methods        the same by four ways to make an interval, from the same draws (decision 0015)
 
 Limits (issue on findings): 5 s for 2,600 scans and 2,000 draws; about a minute for the whole; coverage of 93 to 97 % for nominal 95 %.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm, t
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -28,9 +30,9 @@ from sklearn.metrics import (
 )
 
 from elr_mri import config
-from elr_mri.findings.bootstrap import draw_scores, weight_chunks
-from elr_mri.findings.evaluate import compare, evaluate
-from elr_mri.findings.metrics import METRICS, score
+from elr_mri.findings.bootstrap import centred, draw_scores, interval, weight_chunks
+from elr_mri.findings.evaluate import ECE, compare, evaluate
+from elr_mri.findings.metrics import METRICS, score, weighted_scores
 from elr_mri.findings.predicted import Group
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.table import CLASSES
@@ -122,6 +124,85 @@ def coverage(
     return pd.DataFrame({name: np.mean(held[name], axis=0) for name in names}, index=columns).T
 
 
+#: Ways to make an interval of a score's point value, its draws, and its values without each subject.
+METHODS = ("percentiles", "expanded", "BCa", "jackknife t")
+
+
+def compared(
+    n_studies: int,
+    *,
+    n_subjects: int,
+    draws: int,
+    seed: int,
+    names: Sequence[str] = TOLD,
+    population: int = 40_000,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """By score and method: the share of studies whose interval holds the truth, of each model and of the difference, and on which side the
+    difference's misses; every method sees the same studies and draws. Only the percentiles' calibration errors are moved (`bootstrap.centred`).
+    """
+    real, rng = truth(MODELS, population), np.random.default_rng(seed)
+    values = np.array([[real[model][name] for name in METRICS] for model in MODELS])
+    values = np.concatenate([values, values[1:] - values[:1]])
+    places = [METRICS.index(name) for name in names]
+    held = []
+    for study in range(n_studies):
+        group = simulate(rng, n_subjects)
+        points, drawn, without = (_with_difference(part) for part in _scored(group, draws=draws, seed=study))
+        moved = drawn.copy()
+        moved[:2, ECE] = centred(points[:2, ECE], drawn[:2, ECE])
+        moved[2, ECE] = moved[1, ECE] - moved[0, ECE]
+        for who in range(len(values)):
+            for place in places:
+                told = (points[who, place], drawn[who, place], without[who, place])
+                spans = spans_of(*told, moved[who, place], level=level, n_subjects=n_subjects)
+                held.append([(low > values[who, place], high < values[who, place]) for low, high in spans])
+    missed = np.array(held).reshape(n_studies, len(values), len(names), len(METHODS), 2).mean(axis=0)
+    columns = {who: 1 - missed[k].sum(axis=-1) for k, who in enumerate((*MODELS, "difference"))}
+    columns |= {"beyond": missed[2, ..., 0], "short of": missed[2, ..., 1]}
+    index = pd.MultiIndex.from_product([names, METHODS], names=["score", "method"])
+    return pd.DataFrame({name: column.ravel() for name, column in columns.items()}, index=index)
+
+
+def _scored(group: Group, *, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of both models every score: (2, n_scores), of the draws (2, n_scores, draws), and without each subject (2, n_scores, n_subjects)."""
+    said, logits = list(group.predictions.values()), list(group.logits.values())
+    drawn = draw_scores(group.labels, said, group.subjects, draws=draws, seed=seed, logits=logits)
+    names, of_scan = np.unique(group.subjects, return_inverse=True)
+    all_but_one = (np.arange(len(names))[:, None] != of_scan).astype(float)
+    pairs = list(zip(said, logits, strict=True))
+    points = np.array([list(score(group.labels, p, z).values()) for p, z in pairs])
+    without = np.array([list(weighted_scores(group.labels, p, all_but_one, z).values()) for p, z in pairs])
+    return points, drawn, without
+
+
+def _with_difference(values: np.ndarray) -> np.ndarray:
+    """Two models' values (2, …) and the second less the first: (3, …)."""
+    return np.concatenate([values, values[1:] - values[:1]])
+
+
+def spans_of(
+    point: float, drawn: np.ndarray, without: np.ndarray, moved: np.ndarray, *, level: float, n_subjects: int
+) -> list[tuple[float, float]]:
+    """The interval by each of `METHODS`; the first two of the draws as `evaluate` moves them.
+
+    BCa: Efron, JASA 82, 1987, with the acceleration of the jackknife over subjects. Jackknife: point ± t · its standard error.
+    """
+    off = without.mean() - without
+    tails = norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    acceleration = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
+    below = ((drawn < point).sum() + 0.5 * (drawn == point).sum()) / len(drawn)
+    bias = norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+    corrected = norm.cdf(bias + (bias + tails) / (1 - acceleration * (bias + tails)))
+    reach = t.ppf((1 + level) / 2, n_subjects - 1) * np.sqrt((n_subjects - 1) / n_subjects * (off**2).sum())
+    return [
+        interval(moved, level=level),
+        interval(moved, level=level, n_subjects=n_subjects),
+        tuple(np.quantile(drawn, corrected)),
+        (point - reach, point + reach),
+    ]
+
+
 def false_alarms(n_studies: int, *, n_subjects: int, draws: int, seed: int, names: Sequence[str] = TOLD) -> pd.Series:
     """By score: the share of studies in which two equally good models differ by p < 0.05."""
     rng = np.random.default_rng(seed)
@@ -138,14 +219,15 @@ def tell_coverage(options: argparse.Namespace) -> None:
     """Print the coverage, and how often equals are told apart."""
     size = {"n_subjects": options.subjects, "draws": options.draws, "seed": options.seed}
     began = clock()
-    found = coverage(options.studies, **size)
+    found = compared(options.studies, **size) if options.methods else coverage(options.studies, **size)
     error = 100 * np.sqrt(0.95 * 0.05 / options.studies)
     print(
         f"{options.studies} studies of {options.subjects} subjects, {options.draws} draws each; nominal 95 %, ± {error:.1f} by simulation"
     )
-    print(f"{'percent':20s}" + "".join(f"{name:>12s}" for name in found.columns))
+    print(f"{'percent':32s}" + "".join(f"{name:>12s}" for name in found.columns))
     for name, row in found.iterrows():
-        print(f"{name:20s}" + "".join(f"{100 * value:12.1f}" for value in row))
+        title = f"{name[0]:<20s}{name[1]}" if options.methods else name
+        print(f"{title:32s}" + "".join(f"{100 * value:12.1f}" for value in row))
     if options.alarms:
         alarms = false_alarms(options.alarms, **size)
         print(
@@ -239,6 +321,7 @@ def arguments() -> argparse.ArgumentParser:
     covers.add_argument("--subjects", type=int, default=96)
     covers.add_argument("--draws", type=int, default=2000)
     covers.add_argument("--seed", type=int, default=0)
+    covers.add_argument("--methods", action="store_true", help="compare the ways to make an interval")
     covers.add_argument("--alarms", type=int, default=0, help="studies of two equally good models")
     covers.set_defaults(tell=tell_coverage)
     return parser

@@ -1,4 +1,4 @@
-"""The ablations of a study, and its noisy-label experiment: each model is a base model with a few keys changed.
+"""The ablations of a study, and its noisy-label experiment: each model is a base model with a few keys changed; and which models are looked at closer.
 
 The talk's are derived from the base where the config lists none: width, first kernel, stride in place of the first
 pool, depth, normalisation and age, each alone. Plain dicts and the standard library only: the workflow reads this while it
@@ -102,3 +102,16 @@ def lab_models(models: dict[str, dict[str, Any]], lab: dict[str, Any]) -> dict[s
     network = {key: value for key, value in models[base].items() if key not in own}
     network |= {key: mri[key] for key in ("epochs", "learning_rate") if mri.get(key) is not None}
     return {name: {**network, **losses[name]} for name in mri.get("methods") or ("ce", "elr")}
+
+
+def looked_at(config: dict[str, Any], step: str) -> list[str]:
+    """The models that `subgroups` or `progression` looks at: those that its section names, else the report's reference and the explained model.
+
+    Parameters
+    ----------
+    config : dict
+        A whole config.
+    """
+    reference = (config.get("report") or {}).get("reference", "volumes")
+    named = (config.get(step) or {}).get("models") or [reference, (config.get("explain") or {}).get("model")]
+    return list(dict.fromkeys(name for name in named if name))

@@ -129,3 +129,13 @@ def test_fusion_needs_atlases():
 def test_a_warped_cache_needs_warped_scans():
     with pytest.raises(ValidationError, match=r"needs register\.write_warped: true"):
         Study.model_validate({"cohorts": [COHORT], "pack": {"space": "warped-jacobian"}})
+
+
+def test_an_ensemble_can_be_the_reference_where_there_are_several_seeds():
+    study = {"cohorts": [{"name": "A", "format": "tsv", "path": "x"}], "explain": {"model": "wide"}}
+    study |= {"train": {"models": {"wide": {"network": "wide"}}}, "report": {"reference": "wide-ensemble"}}
+    told = parse(Study, study | {"seeds": [0, 1]}, where="test")
+    assert told.report.reference == "wide-ensemble"
+    for changed in (study, study | {"report": {}, "subgroups": {"models": ["wide-ensemble"]}}):
+        with pytest.raises(BadInput, match="wide-ensemble"):
+            parse(Study, changed | {"seeds": [0]}, where="test")

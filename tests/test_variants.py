@@ -4,6 +4,7 @@ import pytest
 
 from elr_mri import config, variants
 from elr_mri.errors import BadInput
+from elr_mri.variants import looked_at
 
 COHORTS = [{"name": "A", "format": "adni", "path": "a"}]
 
@@ -72,3 +73,10 @@ def test_a_fault_of_the_section_is_told_in_one_line(ablations, told):
     with pytest.raises(BadInput, match=told) as refused:
         study(ablations, wide={"network": "wide"})
     assert "\n" not in str(refused.value)
+
+
+def test_what_is_looked_at_by_default_is_the_reference_and_the_explained_model_and_no_other():
+    config = {"explain": {"model": "wide"}, "report": {"reference": "wide-ensemble"}}
+    assert looked_at({}, "subgroups") == ["volumes"] and looked_at(config, "progression") == ["wide-ensemble", "wide"]
+    assert looked_at({"report": {"reference": "wide"}} | {"explain": {"model": "wide"}}, "subgroups") == ["wide"]
+    assert looked_at(config | {"subgroups": {"models": ["fused", "volumes"]}}, "subgroups") == ["fused", "volumes"]

@@ -77,11 +77,18 @@ def mri(
     output: Output,
     truth: Annotated[Path | None, typer.Option(help="The true labels: the phantom's truth/visits.tsv.")] = None,
     config_: Config = DEFAULTS,
+    evaluating: Annotated[
+        str | None,
+        typer.Option(help="The section `evaluate`, draws and level of intervals, where --config is `lab` as JSON."),
+    ] = None,
 ) -> None:
     """Compare ways to learn from wrong labels on a study's own scans: what is memorized, and what was gained."""
     from elr_mri.lab.mri import mri as compare
 
-    compare(run, labels, scans, config.section(config.Lab, "lab", config_), truth_path=truth, out_dir=output)
+    settings = config.section(config.Lab, "lab", config_)
+    whole = DEFAULTS if config_.lstrip().startswith("{") else config_
+    evaluation = config.section(config.Evaluate, "evaluate", evaluating or whole)
+    compare(run, labels, scans, settings, truth_path=truth, out_dir=output, evaluation=evaluation)
 
 
 @lab.command(

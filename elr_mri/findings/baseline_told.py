@@ -8,6 +8,7 @@ from typing import Any
 from elr_mri.findings import all_regions
 from elr_mri.findings.baseline import MODEL
 from elr_mri.findings.words import percent
+from elr_mri.findings.wscores import FITTED
 from elr_mri.provenance import read_json
 
 _KINDS = {
@@ -65,7 +66,10 @@ def _of_volumes(facts: dict[str, Any]) -> dict[str, str]:
 def _of_all(facts: dict[str, Any]) -> dict[str, str]:
     how, made = facts["features"], facts["classifier"]
     seen = f"{len(how['regions'])} regions"
-    if how["head"] or how["age"]:
+    if how["lines"] != FITTED:
+        head = "volumes as shares of the intracranial volume" if how["head"] else "head size left in"
+        seen += f", {head}, age left in: {how['lines'].partition(':')[0]}, so that no line could be fitted"
+    elif how["head"] or how["age"]:
         out = " and ".join(["head size"] * how["head"] + ["age"] * how["age"])
         seen += f", {out} taken out by {how['of']}"
     seen += ", and age as it is" if how["age_is_feature"] else ""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings import privacy, style
+from elr_mri.findings import privacy, style, words
 from elr_mri.findings.metrics import CHANCE
 from elr_mri.scans.table import CLASSES
 
@@ -41,7 +41,8 @@ def forest(results: pd.DataFrame) -> Figure:
                     markeredgecolor="white",
                     markeredgewidth=0.7,
                 )
-            axes.axvline(100 * CHANCE[metric], color=style.QUIET, linewidth=0.9, linestyle=(0, (3, 3)))
+            guess = words.guessing(found, cohort, split) if metric == words.LEAD else CHANCE[metric]
+            axes.axvline(100 * guess, color=style.QUIET, linewidth=0.9, linestyle=(0, (3, 3)))
             axes.set_yticks(range(len(models)), models)
             axes.set_ylim(len(models) - 0.4, -0.6)
             axes.grid(axis="y", visible=False)

@@ -125,7 +125,7 @@ def fused(logits: np.ndarray, change: np.ndarray) -> np.ndarray:
     return logits.mean(axis=0) + _inputs(logits) @ change.T
 
 
-def fit(logits: np.ndarray, labels: np.ndarray, penalty: float, *, weight: float = 0.5) -> np.ndarray:
+def fit(logits: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
     """Δ of the lowest penalised log-loss: (n_classes, 2 n_classes + 1); all zero for an infinite penalty.
 
     Parameters
@@ -134,14 +134,12 @@ def fit(logits: np.ndarray, labels: np.ndarray, penalty: float, *, weight: float
     labels : (n_scans,) int
     penalty : float
         λ, against the mean log-loss of a scan.
-    weight : float
-        Of each model before Δ.
     """
     inputs, n_classes = _inputs(logits), logits.shape[2]
     change = np.zeros((n_classes, inputs.shape[1]))
     if np.isinf(penalty):
         return change
-    start, hot = weight * logits.sum(axis=0), np.eye(n_classes)[labels]
+    start, hot = logits.mean(axis=0), np.eye(n_classes)[labels]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         now = flat.reshape(change.shape)

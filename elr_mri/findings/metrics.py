@@ -17,8 +17,8 @@ best, 2 worst. Log-loss: minus the natural logarithm of the true class's probabi
 predictions, as mean over `ECE_BINS` bins of equal width, each weighed by its scans.
 
 `micro_auc_logits` pools the one-vs-rest problems by logits, as the code of the published network does, in place
-of probabilities. Where no logits are given it takes the centred logarithms of the probabilities, which are what `prediction_table`
-stores. Logits alike to nine decimals are tied, so that one and the same model scores alike by either.
+of probabilities. Of a network they are its own, as they left its last layer. What only has probabilities (baselines, fusions, ensembles, subjects' means) is
+scored by their centred logarithms, which are what `prediction_table` stores of such a model. Logits alike to nine decimals are tied, so that one and the same model scores alike by either.
 """
 
 from __future__ import annotations

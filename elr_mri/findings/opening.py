@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from elr_mri.findings.metrics import CHANCE
 from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.style import group_title
-from elr_mri.findings.words import LEAD, against, percent
+from elr_mri.findings.words import LEAD, against, guessing, percent
 
 #: Groups of unseen scans that the opening tells of; the rest stand in their section.
 MAX_GROUPS = 3
@@ -29,7 +28,10 @@ def in_short(results: pd.DataFrame, differences: pd.DataFrame, reference: str) -
         tied = _not_told_apart(str(best["model"]), here)
         open_ = open_ or bool(tied)
         said.append(
-            (f"{group_title(cohort, split)}", _best(best, scores) + _rivals(best, scores, here, tied, reference))
+            (
+                group_title(cohort, split),
+                _best(best, scores, guessing(results, cohort, split)) + _rivals(best, scores, here, tied, reference),
+            )
         )
     told = [("What was done", _scored(results, len(groups))), *said]
     return [*told, ("How sure", _caution(float(rows["level"].iloc[0]), n_pairs, open_))]
@@ -48,16 +50,16 @@ def _scored(results: pd.DataFrame, n_groups: int) -> str:
     return f"{methods} trained to tell CN, MCI and AD apart, and scored on people whom none had seen: {whom}{more}."
 
 
-def _best(best: pd.Series, scores: pd.DataFrame) -> str:
+def _best(best: pd.Series, scores: pd.DataFrame, guess: float) -> str:
     """What the best method reaches, beside guessing."""
-    beats = "" if best["low"] > CHANCE[LEAD] else " That cannot be told from guessing."
+    beats = "" if best["low"] > guess else " That cannot be told from guessing."
     lead = f"the best of {len(scores)} methods, {best['model']}," if len(scores) > 1 else str(best["model"])
     where = (
         f"and the truth may lie anywhere from {percent(best['low'])} to {percent(best['high'])} %"
         if best["low"] == best["low"]
         else "of too few subjects for an interval"
     )
-    sentence = f"{lead} reaches a balanced accuracy of {percent(best['value'])} %, {where}; guessing reaches {percent(CHANCE[LEAD])} %.{beats}"
+    sentence = f"{lead} reaches a balanced accuracy of {percent(best['value'])} %, {where}; guessing reaches {percent(guess)} %.{beats}"
     return sentence[0].upper() + sentence[1:]
 
 

@@ -30,8 +30,8 @@ PUBLISHED = (
     Published(NACC, "volume-based", 56.3, 53.2, 72.0, 74.0),
     Published(NACC, "proposed", 74.2, 60.1, 87.0, 80.0),
 )
-#: The split of ours that each published test set is set beside, and our method that each published one is.
-SPLIT_OF = {ADNI: "test", NACC: "external"}
+#: The cohort and split of ours that each published test set is set beside, and our method that each published one is.
+PLACE_OF = {ADNI: ("ADNI", "test"), NACC: ("NACC", "external")}
 COUNTERPART = {
     "volume-based": "volumes",
     "ResNet-18 3D": "resnet18",

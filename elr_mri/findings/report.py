@@ -212,6 +212,7 @@ def report(
         "subject_groups": score_groups.results_of(subjects, MAIN_METRICS),
         "calibration": trust.told(calibration),
         "level": f"{100 * results['level'].iloc[0]:g}",
+        "guessing": words.guessing_note(results),
         "meaning": words.meaning(results, differences, settings.reference),
         "reference": settings.reference,
         "versus": (versus := score_groups.differences_of(differences, settings.reference)),
@@ -219,7 +220,7 @@ def report(
         "family": comparisons.texts(family),
         "family_said": comparisons.sentences(family, settings.reference),
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
-        "published": score_groups.published_beside(results),
+        "published": score_groups.published_beside(results, study.cohorts),
         "published_source": published.SOURCE,
         "demographics": who.demographic_rows(demographics_path, in_house=settings.in_house)
         if demographics_path

@@ -21,6 +21,7 @@ from elr_mri import provenance
 from elr_mri.config import SPLIT_TABLES, RoiTables
 from elr_mri.errors import BadInput
 from elr_mri.findings.normalise import ICV
+from elr_mri.imaging.further import spelled
 from elr_mri.imaging.given import COLUMNS, PLAUSIBLE_MM3
 from elr_mri.scans.cohort import classes, session_months
 from elr_mri.scans.download import header, numbers, read_table
@@ -37,15 +38,6 @@ WHO = {
     "age_years": ["age", "age_years"],
     "sex": ["sex", "gender", "ptgender"],
 }
-_MIDLINE = (
-    "3rd-ventricle", "4th-ventricle", "5th-ventricle", "brain-stem", "csf", "wm-hypointensities", "non-wm-hypointensities", "optic-chiasm",
-    "cc_posterior", "cc_mid_posterior", "cc_central", "cc_mid_anterior", "cc_anterior",
-)  # fmt: skip
-_REGION = re.compile(
-    r"(left|right)[-.][a-z0-9.-]+|(lh|rh)_(?!mean)[a-z]+_(volume|thickness)|x?("
-    + "|".join(_MIDLINE).replace("-", "[-.]")
-    + ")"
-)
 #: Head size: FreeSurfer's columns, else NACC's, which is in cm³.
 _ICV = [*COLUMNS["freesurfer"]["intracranial"], "naccicv"]
 _BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?")
@@ -108,8 +100,8 @@ def checked(frame: pd.DataFrame, regions: tuple[str, ...], files: Sequence[Path]
 def further_regions(path: Path) -> pd.DataFrame:
     """The regions by FreeSurfer's names in a table of ours, but for those that it has under our names anyway: a column each, rows as there."""
     ours = {name for names in COLUMNS["freesurfer"].values() for name in names}
-    told = {name: _spelled(name) for name in header(path) if _REGION.fullmatch(name) and name not in ours}
-    frame = read_table(path, {spelled: [name] for name, spelled in told.items()}) if told else pd.DataFrame()
+    told = {name: region for name in header(path) if name not in ours and (region := spelled(name))}
+    frame = read_table(path, {region: [name] for name, region in told.items()}) if told else pd.DataFrame()
     return pd.DataFrame({name: numbers(frame[name]) for name in frame})
 
 
@@ -118,9 +110,7 @@ def _foreign(path: Path, settings: RoiTables, section: str) -> tuple[pd.DataFram
     if path.is_dir():
         _refuse("a table", "a folder", path, f"Name scans.tsv with it ({section}.scans) if `measure` wrote it.")
     names = header(path)
-    chosen = (
-        [name.lower() for name in settings.regions] if settings.regions else [n for n in names if _REGION.fullmatch(n)]
-    )
+    chosen = [name.lower() for name in settings.regions] if settings.regions else [n for n in names if spelled(n)]
     absent = [name for name in chosen if name not in names]
     if absent or not chosen:
         got = f"none named {absent[0]}" if absent else f"{len(names)} others"
@@ -133,7 +123,7 @@ def _foreign(path: Path, settings: RoiTables, section: str) -> tuple[pd.DataFram
     who = WHO | {
         ours: [own.lower()] for ours, own in (("subject_id", settings.subject), ("diagnosis", settings.label)) if own
     }
-    told = {spelled: _spelled(spelled) for spelled in dict.fromkeys(chosen)}
+    told = {name: spelled(name) or name for name in dict.fromkeys(chosen)}
     if len(set(told.values())) < len(told):
         twice = [name for name, ours in told.items() if list(told.values()).count(ours) > 1]
         _refuse("one column for each region", " and ".join(twice), path, "Remove all but one of them.")
@@ -189,11 +179,6 @@ def _measured_everywhere(frame: pd.DataFrame, regions: tuple[str, ...], *, where
             what = "training" if split == "train" else split
             print(f"tables: blank in all {what} scans and left out: {', '.join(empty[:5])} ({len(empty)})", flush=True)
     return kept
-
-
-def _spelled(name: str) -> str:
-    """A region's column in one spelling: R writes left.hippocampus and x3rd.ventricle."""
-    return re.sub(r"^x(?=\d)", "", name).replace(".", "-")
 
 
 def _named(frame: pd.DataFrame, path: Path, section: str) -> pd.DataFrame:

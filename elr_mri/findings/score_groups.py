@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from elr_mri import config
 from elr_mri.findings import published, style, words
 from elr_mri.findings.evaluate import MAIN_METRICS
 from elr_mri.findings.predicted import UNSEEN
@@ -49,14 +50,16 @@ def differences_of(differences: pd.DataFrame, reference: str) -> list[dict[str, 
     return groups
 
 
-def published_beside(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """The published rows by data set, each score with that of our counterpart, where there is one."""
-    ours = results.drop_duplicates(["model", "split", "metric"]).set_index(["model", "split", "metric"])["value"]
+def published_beside(results: pd.DataFrame, cohorts: Sequence[config.Cohort]) -> list[dict[str, Any]]:
+    """The published rows by data set, each score with that of our counterpart on the same cohort: the one cohort of the study that is it, by its
+    name or by the format of its download; with none or several nothing of ours stands beside."""
+    ours = results.set_index(["cohort", "model", "split", "metric"])["value"]
     groups = []
-    for data, split in published.SPLIT_OF.items():
+    for data, (whose, split) in published.PLACE_OF.items():
+        cohort = _the_one(whose, cohorts, set(results.loc[results["split"] == split, "cohort"]))
         methods = []
         for row in (row for row in published.PUBLISHED if row.data == data):
-            here = [ours.get((published.COUNTERPART[row.method], split, metric)) for metric in MAIN_METRICS]
+            here = [ours.get((cohort, published.COUNTERPART[row.method], split, metric)) for metric in MAIN_METRICS]
             cells = [
                 (getattr(row, m), None if x is None else f"{100 * x:.1f}")
                 for m, x in zip(MAIN_METRICS, here, strict=True)
@@ -64,6 +67,13 @@ def published_beside(results: pd.DataFrame) -> list[dict[str, Any]]:
             methods.append({"name": row.method, "counterpart": published.COUNTERPART[row.method], "cells": cells})
         groups.append({"title": data, "methods": methods})
     return groups
+
+
+def _the_one(whose: str, cohorts: Sequence[config.Cohort], scored: set[str]) -> str | None:
+    """The scored cohort that is `whose` (ADNI, NACC); None where none is, or several are."""
+    by_format = {cohort.name for cohort in cohorts if cohort.format == whose.lower()}
+    found = [name for name in scored if name.upper() == whose] or [name for name in scored if name in by_format]
+    return found[0] if len(found) == 1 else None
 
 
 def _cell(value: float, low: float, high: float, sign: str = "") -> tuple[str, str]:

@@ -36,6 +36,29 @@ def against(differences: pd.DataFrame, reference: str) -> pd.DataFrame:
     return pd.concat([turned, direct], ignore_index=True)
 
 
+def guessing(results: pd.DataFrame, cohort: str, split: str) -> float:
+    """The balanced accuracy of someone who looks at no scan of a group: one over the classes that its scans have.
+
+    It is the mean of the sensitivities of those, so that naming one of them always reaches as much. A class is absent whose sensitivity is blank
+    in the table of results; where the table holds none, all three count as present.
+    """
+    rows = results[(results["cohort"] == cohort) & (results["split"] == split)]
+    own = [rows.loc[rows["metric"] == f"sensitivity_{name.lower()}", "value"] for name in CLASSES]
+    n = sum(bool(values.notna().any()) for values in own if len(values))
+    return 1 / n if n else CHANCE[LEAD]
+
+
+def guessing_note(results: pd.DataFrame) -> str:
+    """What guessing scores in the tables of scores, with the groups in which a class is absent."""
+    unseen = results[results["split"].isin(("test", "external"))].drop_duplicates(["cohort", "split"])
+    shares = {
+        group_title(row.cohort, row.split): guessing(results, row.cohort, row.split) for row in unseen.itertuples()
+    }
+    odd = [f"{percent(share)} in {title}" for title, share in shares.items() if share != CHANCE[LEAD]]
+    more = f" Where not every class occurs, balanced accuracy by guessing is higher: {', '.join(odd)}." if odd else ""
+    return f"Guessing scores {percent(CHANCE[LEAD])} in balanced accuracy and 50 in every AUC.{more}"
+
+
 def meaning(results: pd.DataFrame, differences: pd.DataFrame, reference: str) -> list[tuple[str, list[str]]]:
     """For each unseen group its title and the sentences that say how sure its numbers are."""
     versus = against(differences, reference)
@@ -45,7 +68,11 @@ def meaning(results: pd.DataFrame, differences: pd.DataFrame, reference: str) ->
     for (cohort, split), scores in rows.groupby(["cohort", "split"], sort=False):
         here = versus[(versus["cohort"] == cohort) & (versus["split"] == split)]
         said.append(
-            (group_title(cohort, split), _of_scores(scores) + (_of_differences(here, reference) if len(here) else []))
+            (
+                group_title(cohort, split),
+                _of_scores(scores, guessing(results, cohort, split))
+                + (_of_differences(here, reference) if len(here) else []),
+            )
         )
     return said
 
@@ -59,11 +86,11 @@ def caution(level: float, n_pairs: int) -> str:
     )
 
 
-def _of_scores(rows: pd.DataFrame) -> list[str]:
+def _of_scores(rows: pd.DataFrame, guess: float) -> list[str]:
     """Who leads, how wide its interval is, and who beats guessing."""
     best = rows.loc[rows["value"].idxmax()]
     value, low, high = (100 * float(best[name]) for name in ("value", "low", "high"))
-    clear = rows[rows["low"] > CHANCE[LEAD]]
+    clear = rows[rows["low"] > guess]
     return [
         f"The highest balanced accuracy is that of {best['model']}: {value:.1f} %, "
         + (
@@ -72,7 +99,7 @@ def _of_scores(rows: pd.DataFrame) -> list[str]:
             else "of too few subjects for an interval."
         )
         + (f" Being the highest of {len(rows)} is partly luck." if len(rows) > 1 else ""),
-        f"Guessing would score {100 * CHANCE[LEAD]:.1f} %. By their whole interval, {_who(clear, rows)} above that.",
+        f"Guessing would score {100 * guess:.1f} %. By their whole interval, {_who(clear, rows)} above that.",
     ]
 
 

@@ -24,6 +24,8 @@ from elr_mri.findings.normalise import ICV, MIN_CONTROLS
 FARTHEST = 6.0
 #: The share of the controls' ages that is left out at each end.
 OUTER = 0.05
+#: What `lines` of the facts says where every region has its line.
+FITTED = "fitted"
 
 
 def fit(train: pd.DataFrame, regions: Sequence[str], *, head: bool, age: bool) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def fit(train: pd.DataFrame, regions: Sequence[str], *, head: bool, age: bool) -
     low, high = ages.quantile([OUTER, 1 - OUTER]) if len(ages) else (0.0, 0.0)
     how = {
         "of": f"{len(of)} {'CN ' if enough else ''}training scans",
-        "lines": "fitted" if enough else f"fewer than {MIN_CONTROLS} controls: a share of head size, age left in",
+        "lines": FITTED if enough else f"fewer than {MIN_CONTROLS} controls: a share of head size, age left in",
         "regions": list(regions),
         "head": head,
         "age": age and enough,

@@ -1,7 +1,7 @@
 """Packing: every registered volume into one memory-mapped array, so that training never opens a NIfTI.
 
     volumes.npy, index.tsv, meta.json   the cache, see `packed.py`
-    roi_volumes.tsv                     scan_id and one column per region, mm³
+    roi_volumes.tsv                     scan_id and one column per region, mm³ (a thickness: mm)
     status.tsv                          scan_id, step, status, reason: the final state of every scan of the scan table
 
 New scans are written behind those that are there. A changed or a removed scan makes a new file, into which the rows
@@ -22,7 +22,7 @@ from elr_mri.config import Pack
 from elr_mri.errors import BadInput
 from elr_mri.imaging import growing, names
 from elr_mri.imaging.batch import STATES
-from elr_mri.imaging.labels import ROI, ROI_TABLE
+from elr_mri.imaging.labels import ROI, ROI_TABLE, roi_table
 from elr_mri.imaging.packed import (
     CACHE_VERSION,
     CHANNELS,
@@ -96,7 +96,7 @@ def pack(
     growing.settle(out_dir)
     meta = _meta(kept[0], folders, settings)
     index = _store(sources, folders["register"], meta, settings, out_dir)
-    ROI_TABLE.write(rois, out_dir / "roi_volumes.tsv")
+    roi_table(_further(rois)).write(rois, out_dir / "roi_volumes.tsv")
     inputs = {"scans": digest_file(scans_path), "sources": digest_json(sources)}
     rows = digest_json(dict(zip(index["scan_id"], index["sha256"], strict=True)))
     record(
@@ -256,4 +256,11 @@ def _rois(folders: dict[str, Path], scan_id: str) -> dict[str, Any]:
     table = names.volumes_path(folders["measure"] / scan_id, scan_id)
     frame, told = ROI.read(table), read_json(sidecar(table))
     facts = {"source": told["settings"].get("source", "registered"), "note": told.get("reason")}
-    return {"scan_id": scan_id, **dict(zip(frame["region"], frame["volume_mm3"], strict=True)), **facts}
+    values = frame["volume_mm3"]
+    values = values.fillna(frame["thickness_mm"]) if "thickness_mm" in frame else values
+    return {"scan_id": scan_id, **dict(zip(frame["region"], values, strict=True)), **facts}
+
+
+def _further(rois: pd.DataFrame) -> list[str]:
+    """The regions beyond ours that some scan has, in one order whatever the order of the scans."""
+    return sorted(set(rois.columns) - {column.name for column in ROI_TABLE.columns})

@@ -6,8 +6,8 @@ and Brodmann maps by `derive_labels.py`; see `elr_mri/data/README.md` for the te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -35,21 +35,23 @@ MARGIN_MM = 4.0
 #: The regions of `roi_volumes.tsv`, in its order.
 VOLUMES = (*REGIONS, *TOTALS, "intracranial")
 
-#: One scan's volumes, mm³; blank where the source does not tell a region. After fusion also their uncertainty: the standard
+#: One scan's volumes, mm³; blank where the source does not tell a region. First `VOLUMES`, then the further regions of a source that tells
+#: more, by the names of `further.py`; a thickness stands in its own column, in mm. After fusion also their uncertainty: the standard
 #: deviation of the volumes by each atlas alone, and the mean Dice overlap of each atlas's label with the fused one.
 ROI = Schema(
     name="volume",
-    version=3,
+    version=4,
     key=("region",),
     columns=(
-        Column("region", allowed=VOLUMES),
+        Column("region"),
         Column("volume_mm3", "number", required=False, low=0),
+        Column("thickness_mm", "number", required=False, low=0, may_lack=True),
         Column("sd_mm3", "number", required=False, low=0, may_lack=True),
         Column("agreement", "number", required=False, low=0, high=1, may_lack=True),
     ),
 )
 
-#: The volumes of all packed scans, mm³; `source` is `measure.source`, `note` why a volume is blank or to be looked at.
+#: The volumes of all packed scans, mm³, and behind them those of further regions (`roi_table`); `source` is `measure.source`, `note` why a volume is blank or to be looked at.
 ROI_TABLE = Schema(
     name="ROI volume",
     version=2,
@@ -61,6 +63,12 @@ ROI_TABLE = Schema(
         Column("note", required=False),
     ),
 )
+
+
+def roi_table(further: Sequence[str]) -> Schema:
+    """`ROI_TABLE` with a column for each further region, mm³, or mm of a thickness."""
+    columns = tuple(Column(region, "number", required=False, low=0) for region in further)
+    return replace(ROI_TABLE, columns=(*ROI_TABLE.columns, *columns))
 
 
 def with_totals(volumes: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 A row's name is a FreeSurfer subject (`sub-01_ses-M000`, `sub-01_ses-M000.long.sub-01`, a path to it), or an image file
 (SynthSeg). It is compared, case and separators aside, with a scan's id, its subject and session, the name of its image,
-its image id (`I45108`), and, where the subject has one scan in the study, the subject's id. A name of two scans, or two
+its image id (`I45108`, also that of the folder it lies in), and, where the subject has one scan in the study, the subject's id. A name of two scans, or two
 rows of one scan, is no match: the scan is told with the reason.
 """
 
@@ -19,6 +19,8 @@ from elr_mri.scans.imagepath import split_member
 
 _IMAGE_SUFFIX = re.compile(r"(\.nii(\.gz)?|\.mg[zh]|\.dcm|\.img|\.hdr)$", re.I)
 _LONG = ".long."
+#: The folder of one image in a download from LONI.
+_LONI_FOLDER = re.compile(r"/I(\d{4,})/[^/]+$", re.I)
 
 
 @dataclass
@@ -97,6 +99,8 @@ def _names(scan) -> set[str]:
     names = {_plain(scan.scan_id), image, image.removesuffix("t1w")}
     names |= {name + _plain(scan.session_id) for name in _subject_names(scan)}
     uid = str(scan.image_uid) if isinstance(scan.image_uid, str) else ""
+    if folder := _LONI_FOLDER.search((member or str(archive)).replace("\\", "/")):
+        names.add(f"i{folder[1]}")
     return {*names, f"i{uid}" if uid.isdigit() else _plain(uid)} - {"", "i"}
 
 

@@ -18,7 +18,7 @@ from elr_mri import config
 from elr_mri.findings import style
 from elr_mri.lab.curves import has_gradients
 from elr_mri.lab.figures import gradient_figure, memorization_figure, scores_figure
-from elr_mri.lab.trial_scores import scores
+from elr_mri.lab.trial_scores import USUAL, scores
 from elr_mri.lab.trials import Trial, read_trials
 from elr_mri.lab.truth import truth_of
 from elr_mri.provenance import atomic, digest_file, record, write_json
@@ -40,11 +40,15 @@ def mri(
     *,
     truth_path: Path | None,
     out_dir: Path,
+    evaluation: config.Evaluate = USUAL,
 ) -> Path:
-    """Write `results.tsv`, `differences.tsv`, `seeds.tsv`, `memorization.tsv`, `gradients.tsv`, the figures and `findings.json`; returns the path of the first."""
+    """Write `results.tsv`, `differences.tsv`, `seeds.tsv`, `memorization.tsv`, `gradients.tsv`, the figures and `findings.json`; returns the path of the first.
+
+    `evaluation`: draws, seed and level of the intervals, as in `evaluate`.
+    """
     trials = read_trials(runs, label_paths)
     truth = truth_of(read_scans(scans_path), truth_path)
-    results, differences, seeds = scores(trials, truth)
+    results, differences, seeds = scores(trials, truth, evaluation)
     curves = {kind: _curves(trials, kind) for kind in ("memorization", "gradients")}
     tables = {"results": results, "differences": differences, "seeds": seeds, **curves}
     for name, table in tables.items():
@@ -52,7 +56,15 @@ def mri(
     _draw(trials, curves, results, seeds, out_dir)
     write_json(out_dir / "findings.json", findings(trials, differences, judged="given" if truth is None else "true"))
     inputs = {str(path): digest_file(path) for path in (*(run / "predictions.tsv" for run in runs), *label_paths)}
-    record(out_dir / "results.tsv", step="lab", version=VERSIONS["lab"], inputs=inputs, settings=settings)
+    how = evaluation.model_dump(mode="json")
+    record(
+        out_dir / "results.tsv",
+        step="lab",
+        version=VERSIONS["lab"],
+        inputs=inputs,
+        settings=settings,
+        evaluation=how,
+    )
     return out_dir / "results.tsv"
 
 

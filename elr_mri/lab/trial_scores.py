@@ -21,11 +21,16 @@ from elr_mri.lab.trials import Trial
 #: What is compared, of all the scores.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_auc")
 
+#: Draws, seed and level of a study that sets none.
+USUAL = config.Evaluate()
 
-def scores(trials: Sequence[Trial], truth: pd.Series | None) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+
+def scores(
+    trials: Sequence[Trial], truth: pd.Series | None, settings: config.Evaluate = USUAL
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Scores on the unseen scans, by share: of each method over its seeds, of each method less the first, and of each seed.
 
-    A difference is over the seeds that both methods have; methods without one in common have none.
+    Draws, seed and level are those of `settings`. A difference is over the seeds that both methods have; methods without one in common have none.
     """
     results, differences, seeds = [], [], []
     for share in sorted({trial.share for trial in trials}):
@@ -34,7 +39,7 @@ def scores(trials: Sequence[Trial], truth: pd.Series | None) -> tuple[pd.DataFra
         if truth is not None:
             told["diagnosis"] = told["scan_id"].map(truth)
         for group in groups_of(_checked(told[told["split"].isin(UNSEEN)], len(own))):
-            judged = Judged(group, share, own)
+            judged = Judged(group, share, own, settings)
             results += judged.results()
             differences += judged.differences()
             seeds += judged.seeds()
@@ -64,8 +69,10 @@ DIFFERENCE = (
 class Judged:
     """What all trainings with one share of wrong labels say of one group of scans, scored once and on the same draws of its subjects."""
 
-    def __init__(self, group: Group, share: float, trials: dict[tuple[str, int], Trial]):
-        self.group, self.share, self.trials, self.settings = group, share, trials, config.Evaluate()
+    def __init__(
+        self, group: Group, share: float, trials: dict[tuple[str, int], Trial], settings: config.Evaluate
+    ) -> None:
+        self.group, self.share, self.trials, self.settings = group, share, trials, settings
         said = list(group.predictions.values())
         facts = {"draws": self.settings.draws, "seed": self.settings.seed}
         found = draw_scores(group.labels, said, group.subjects, **facts)

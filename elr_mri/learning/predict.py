@@ -60,7 +60,7 @@ def _table(folder: Path | str, scans: ScanSet, settings: Predict, on: torch.devi
     check_grid(facts, scans.meta, where)
     model, shifts = load_model(folder, on), crop_shifts(settings.crops, settings.reach)
     logits = scan_logits(model, scans, batch_size=settings.batch_size, shifts=shifts)
-    return prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"])
+    return prediction_table(scans.table, logits.numpy(), model=facts["slug"], seed=facts["seed"], raw=True)
 
 
 def _check_seeds(predictions: pd.DataFrame, model_dirs: Sequence[Path | str]) -> None:

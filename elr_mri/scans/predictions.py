@@ -33,7 +33,9 @@ PREDICTIONS = Schema(
 )
 
 
-def prediction_table(scans: pd.DataFrame, logits: np.ndarray, *, model: str, seed: int) -> pd.DataFrame:
+def prediction_table(
+    scans: pd.DataFrame, logits: np.ndarray, *, model: str, seed: int, raw: bool = False
+) -> pd.DataFrame:
     """The prediction table of one model.
 
     Parameters
@@ -41,8 +43,10 @@ def prediction_table(scans: pd.DataFrame, logits: np.ndarray, *, model: str, see
     scans : DataFrame
         Rows with scan_id, subject_id, cohort, split and diagnosis.
     logits : (n_scans, 3) float
-        In the order CN, MCI, AD. The probabilities are their softmax; the centred logits are
-        stored, so that a model that only has probabilities (log p) writes the same kind of column.
+        In the order CN, MCI, AD. The probabilities are their softmax. Stored are the logits less their mean, so that a model that
+        only has probabilities (log p) writes the same kind of column.
+    raw : bool
+        Store the logits as they are: a network's own, which the micro-AUC on logits of the published code pools over scans.
     """
     logits = np.asarray(logits, dtype=float)
     centred = logits - logits.mean(axis=1, keepdims=True)
@@ -51,7 +55,7 @@ def prediction_table(scans: pd.DataFrame, logits: np.ndarray, *, model: str, see
     table = scans[["scan_id", "subject_id", "cohort", "split", "diagnosis"]].reset_index(drop=True)
     table = table.assign(model=model, seed=seed)
     table[list(P_COLUMNS)] = probabilities
-    table[list(Z_COLUMNS)] = centred
+    table[list(Z_COLUMNS)] = logits if raw else centred
     return PREDICTIONS.validate(table, where=f"predictions of {model}")
 
 

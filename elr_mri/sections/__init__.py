@@ -213,12 +213,11 @@ class Study(Section):
             raise ValueError(f"fuse.model must be one of {', '.join(models)}; got {self.fuse.model!r}")
         if self.fuse.baseline == "volumes-all" and self.baseline.all_regions is None:
             raise ValueError("fuse.baseline: volumes-all needs baseline.all_regions; got null")
-        if models and self.report.reference not in (*RESERVED[:-1], *models):
-            raise ValueError(
-                f"report.reference must be {', '.join(RESERVED[:-1])} or one of {', '.join(models)}; got {self.report.reference!r}"
-            )
+        several = tuple(f"{slug}-ensemble" for slug in (*models, "fused")) if len(self.seeds) > 1 else ()
+        known = (*RESERVED[:-1], *models, *several)
+        if models and self.report.reference not in known:
+            raise ValueError(f"report.reference must be among {', '.join(known)}; got {self.report.reference!r}")
         for step in ("subgroups", "progression"):
-            known = (*RESERVED[:-1], *models, *(f"{slug}-ensemble" for slug in models))
             if models and (odd := [name for name in getattr(self, step).models or () if name not in known]):
                 raise ValueError(f"{step}.models must be among {', '.join(known)}; got {odd[0]!r}")
         if self.pack.space != "affine" and not self.register.write_warped:

@@ -15,6 +15,8 @@ VERSION_LINES = {
     5: "# cvs_version $Id: mri_segstats.c,v 1.75.2.9 2013/02/16 00:09:33 greve Exp $",
     6: "# cvs_version 7.2.0",
 }
+#: What a run tells of each hemisphere besides the entorhinal cortex's volume.
+FURTHER = {"bankssts_volume": 2297, "bankssts_thickness": 2.501, "entorhinal_thickness": 3.310}
 VOLUMES = {"lh": 3900.1, "rh": 4100.2, "lh_ent": 1700.0, "rh_ent": 1650.0, "icv": 1_523_456.7}
 
 
@@ -76,8 +78,8 @@ def run(subjects: Path, name: str, *, version: int = 6, **changed: float) -> Pat
     return subjects / name
 
 
-def freesurfer_tables(folder: Path, names: list[str], *, sep: str = "\t") -> Path:
-    """What asegstats2table and aparcstats2table (of both hemispheres) write."""
+def freesurfer_tables(folder: Path, names: list[str], *, sep: str = "\t", thickness: bool = False) -> Path:
+    """What asegstats2table and aparcstats2table (of both hemispheres) write, of volumes and, if asked, of thicknesses."""
     folder.mkdir(exist_ok=True)
     v = VOLUMES
     columns = {"Left-Hippocampus": v["lh"], "Right-Hippocampus": v["rh"], "EstimatedTotalIntraCranialVol": v["icv"]}
@@ -90,6 +92,14 @@ def freesurfer_tables(folder: Path, names: list[str], *, sep: str = "\t") -> Pat
             "BrainSegVolNotVent": 1120000.0,
             "eTIV": round(v["icv"], 1),
         }
+        if thickness:
+            tables[f"{hemisphere}_aparc_thickness.txt"] = {
+                f"{hemisphere}.aparc.thickness": names,
+                f"{hemisphere}_bankssts_thickness": 2.501,
+                f"{hemisphere}_entorhinal_thickness": 3.31,
+                f"{hemisphere}_MeanThickness_thickness": 2.4,
+                "BrainSegVolNotVent": 1120000.0,
+            }
     for name, content in tables.items():
         pd.DataFrame(content).to_csv(folder / name, sep=sep, index=False)
     return folder

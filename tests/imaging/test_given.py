@@ -41,7 +41,14 @@ def give(source: str, path: Path | None, scans: pd.DataFrame | None = None) -> d
     """scan_id -> volumes, status, reason."""
     scans = scan_table() if scans is None else scans
     given = read_given(scans, Measure(source=source, path=path and str(path)))
-    return {scan_id: given.of(scan_id) for scan_id in scans["scan_id"]}
+    return {scan_id: given.of(scan_id)[:3] for scan_id in scans["scan_id"]}
+
+
+def give_more(source: str, path: Path, scans: pd.DataFrame | None = None) -> dict:
+    """scan_id -> further regions, reason."""
+    scans = scan_table() if scans is None else scans
+    given = read_given(scans, Measure(source=source, path=str(path)))
+    return {scan_id: given.of(scan_id)[:1:-1] for scan_id in scans["scan_id"]}
 
 
 @pytest.mark.parametrize("version", [5, 6])
@@ -185,6 +192,72 @@ def test_a_table_that_cannot_be_meant_is_refused(tmp_path, content, told):
         give("synthseg", tmp_path / "vol.csv")
 
 
+def test_every_further_region_of_a_run_is_passed_on_and_no_sum_of_regions(tmp_path):
+    for scan_id in (A, B, C):
+        files.run(tmp_path, scan_id)
+    (tmp_path / B / "stats" / "rh.aparc.stats").unlink()
+    both = {f"{side}_{name}": x for side in ("lh", "rh") for name, x in files.FURTHER.items()}
+    told = give_more("freesurfer", tmp_path)
+    assert told[A] == ({"left-lateral-ventricle": 12345.6, **both}, "")
+    assert told[B][0] == {name: x for name, x in told[A][0].items() if not name.startswith("rh_")}
+
+
+def test_further_regions_of_tables_with_thicknesses_are_as_those_of_the_runs(tmp_path):
+    folder = files.freesurfer_tables(tmp_path / "tables", [A, B, C], thickness=True)
+    runs = tmp_path / "runs"
+    for scan_id in (A, B, C):
+        files.run(runs, scan_id)
+    assert give_more("freesurfer", folder) == give_more("freesurfer", runs)
+
+
+def test_further_regions_by_the_codes_of_ucsf(tmp_path):
+    table = pd.DataFrame({"IMAGEUID": [45108, 45109], "ST29SV": 3900, "ST88SV": 4100, "ST10CV": 1.5e6, "RID": 1})
+    codes = {"ST12SV": 1450, "ST71SV": 1500, "ST24TA": 3.1, "ST83TA": 3.2, "ST130CV": 6400, "ST127SV": 1600, "ST8SV": 0}
+    strange = {"ST13SA": 900, "ST13TS": 0.5, "ST19SV": 200_000, "ST124SV": [np.nan, 3700]}
+    table.assign(**codes, **strange).to_csv(tmp_path / "UCSFFSX51.csv", index=False)
+    told = give_more("freesurfer", tmp_path / "UCSFFSX51.csv")
+    names = ["left-amygdala", "right-amygdala", "lh_entorhinal_thickness", "rh_entorhinal_thickness"]
+    names += ["rh_insula_volume", "3rd-ventricle", "5th-ventricle"]
+    first = dict(zip(names, codes.values(), strict=True))
+    assert told[A][0] == first and told[B][0] == first | {"right-ventraldc": 3700}
+
+
+def test_scan_s_table_is_matched_by_the_image_of_loni(tmp_path):
+    scans = scan_table(image_uid=[None, None, None])
+    scans["image_path"] = [f"NACC/NACC000001/MPRAGE/2022-0{k}-03/I90000{k}/x.nii" for k in (1, 2, 3)]
+    table = pd.DataFrame({"NACCID": "NACC000001", "SCANDT": "2022-01-03", "LONI_IMAGE_T1": [900001, 900002, 900003]})
+    ours = {"LEFT_HIPPOCAMPUS": [3900, 3800, 3.7], "RIGHT_HIPPOCAMPUS": 4000, "ESTIMATEDTOTALINTRACRANIALVOL": 1.5e6}
+    more = {"LH_ENTORHINAL_GVOL": 1700, "RH_ENTORHINAL_GVOL": 1800, "LEFT_AMYGDALA": 1500, "LH_CUNEUS_AVGTH": 1.9}
+    path = tmp_path / "investigator_scan_mrisbm_nacc75.csv"
+    table.assign(**ours, **more, LEFT_AMYGDALA_SUVR=1.2, LH_CUNEUS_GVOL=2700).to_csv(path, index=False)
+    told = give("freesurfer", path, scans)
+    assert [told[s][0]["hippocampus_left"] for s in (A, B, C)] == [3900, 3800, None]
+    assert told[A][0]["entorhinal"] == 3500 and "hippocampus_left of 3.7" in told[C][2]
+    expected = {"left-amygdala": 1500, "lh_cuneus_thickness": 1.9, "lh_cuneus_volume": 2700}
+    assert give_more("freesurfer", path, scans)[B] == (expected, "")
+
+
+def test_further_regions_of_synthseg(tmp_path):
+    path = files.synthseg_csv(tmp_path / "vol.csv", [A, B, C])
+    assert give_more("synthseg", path)[A] == (
+        {"left-cerebral-white-matter": 2.2e5, "lh_bankssts_volume": 2300},
+        "",
+    )
+
+
+def test_further_regions_told_twice_or_of_no_person_are_blank_and_told(tmp_path):
+    folder = files.freesurfer_tables(tmp_path / "tables", [A, B, C], thickness=True)
+    again = pd.DataFrame({"lh.aparc.DKTatlas.thickness": [A], "lh_bankssts_thickness": 2.9, "eTIV": 1523456.7})
+    again.to_csv(folder / "dkt.txt", sep="\t", index=False)
+    odd = pd.DataFrame({"subject": [B], "Left-Amygdala": 3.0e6, "lh_cuneus_thickness": 1900.0, "lh_lingual_volume": -4})
+    odd.to_csv(folder / "odd.csv", index=False)
+    pd.DataFrame({"RID": [1], "CSF": [7.0]}).to_csv(folder / "puncture.csv", index=False)  # no table of regions
+    told = give_more("freesurfer", folder)
+    assert "lh_bankssts_thickness" not in told[A][0] and told[A][1] == "two values of lh_bankssts_thickness"
+    assert told[B][0] == told[C][0] and told[C][1] == ""
+    assert "left-amygdala of 3e+06 and 1 more: no person's" in told[B][1]
+
+
 def test_the_step_writes_every_scan_with_its_source_and_reason(tmp_path):
     SCANS.write(scan_table(), tmp_path / "scans.tsv")
     files.run(tmp_path / "fs", A)
@@ -192,7 +265,13 @@ def test_the_step_writes_every_scan_with_its_source_and_reason(tmp_path):
     for batch in scan_table()["subject_id"]:
         measure(tmp_path / "scans.tsv", tmp_path / "register", batch, 0, settings, tmp_path / "measure")
     frame = ROI.read(tmp_path / "measure" / A / f"{A}_volumes.tsv")
-    assert dict(zip(frame["region"], frame["volume_mm3"], strict=True)) == pytest.approx(EXPECTED)
+    ours, more = frame[: len(VOLUMES)], frame[len(VOLUMES) :].set_index("region")
+    assert dict(zip(ours["region"], ours["volume_mm3"], strict=True)) == pytest.approx(EXPECTED)
+    assert more.loc["lh_bankssts_thickness", "thickness_mm"] == 2.501 and ours["thickness_mm"].isna().all()
+    assert (
+        pd.isna(more.loc["lh_bankssts_thickness", "volume_mm3"])
+        and more.loc["lh_bankssts_volume", "volume_mm3"] == 2297
+    )
     told = json.loads((tmp_path / "measure" / B / f"{B}_volumes.tsv.json").read_text())
     assert told["settings"]["source"] == "freesurfer" and told["reason"] == "no row or folder names this scan"
     assert str(tmp_path) not in json.dumps(told["settings"])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from toy_study import Study, write_study
 
-from elr_mri.config import METHODS, Elr, Lab, LabelAudit, Loss, Model, Noise, Predict, Train
+from elr_mri.config import METHODS, Elr, Evaluate, Lab, LabelAudit, Loss, Model, Noise, Predict, Train
 from elr_mri.errors import BadInput
 from elr_mri.findings import mislead
 from elr_mri.lab.audit import audit, found, rank, read_runs
@@ -272,3 +272,20 @@ def test_a_scan_without_a_truth_is_refused(study: Study, truth: Path, tmp_path: 
     table.iloc[1:].to_csv(tmp_path / "short.tsv", sep="\t", index=False)
     with pytest.raises(BadInput, match="the true diagnosis of every scan"):
         true_diagnoses(tmp_path / "short.tsv", read_scans(study.scans))
+
+
+def test_intervals_have_the_draws_seed_and_level_of_evaluate(runs) -> None:
+    trial = read_trial(runs[0][0], runs[1][0])
+    unseen = trial.predictions[trial.predictions["split"] == "test"]
+    copies = [unseen.assign(**{k: unseen[k] + f"x{n}" for k in ("scan_id", "subject_id")}) for n in range(20)]
+    table = pd.concat(copies, ignore_index=True)
+    table[list(P_COLUMNS)] = np.random.default_rng(0).dirichlet(np.ones(3), len(table))
+    trial = replace(trial, predictions=table)
+    wide, narrow, other = (
+        scores([trial], None, Evaluate(draws=100, level=level, seed=seed))[0]
+        for level, seed in ((0.99, 0), (0.6, 0), (0.6, 1))
+    )
+    lead = [table.query("metric == 'macro_auc'").iloc[0] for table in (wide, narrow, other)]
+    assert [row["level"] for row in lead] == [0.99, 0.6, 0.6]
+    assert lead[0]["high"] - lead[0]["low"] > lead[1]["high"] - lead[1]["low"]
+    assert (lead[1]["low"], lead[1]["high"]) != (lead[2]["low"], lead[2]["high"])

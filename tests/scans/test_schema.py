@@ -148,6 +148,8 @@ def test_predictions_are_a_softmax_and_do_not_move_with_a_shift(shift, data):
     z = table[list(Z_COLUMNS)].to_numpy()
     assert np.allclose(z.sum(axis=1), 0, atol=1e-9)
     assert np.allclose(z[:, 0] - z[:, 2], logits[:, 0] - logits[:, 2])
+    own = prediction_table(scans, logits, model="wide", seed=0, raw=True)
+    assert (own[list(P_COLUMNS)].to_numpy() == p).all() and (own[list(Z_COLUMNS)].to_numpy() == logits).all()
 
 
 def test_predictions_refuse_a_logit_that_is_no_number():

@@ -9,7 +9,7 @@ sys.path.insert(0, str(workflow.basedir))
 
 from elr_mri.scans.batches import rows_by_batch, tree_stamp, volumes_stamp
 from elr_mri.stages import MEMORY_MB, VERSIONS
-from elr_mri.variants import base_of, lab_models, variants
+from elr_mri.variants import base_of, lab_models, looked_at, variants
 
 try:
     from elr_mri.config import check_study

@@ -16,11 +16,15 @@ ABLATION_TABLE = FINDINGS / "tables" / "ablations.tsv"
 
 
 def compared(step):
-    """Prediction tables of the models that a step's section names; by default the report's reference and the model that is explained."""
-    named = (config.get(step) or {}).get("models") or [(config.get("report") or {}).get("reference", "volumes"), EXPLAINED]
+    """Prediction tables of the models that a step looks at."""
     files = {slug: expand(LEARNING / slug / "seed-{seed}" / "predictions.tsv", seed=SEEDS) for slug in MODELS} | {"fused": [FINDINGS / "fuse" / "predictions.tsv"]}
-    asked = dict.fromkeys(name.removesuffix("-ensemble") for name in named if name)
+    asked = dict.fromkeys(name.removesuffix("-ensemble") for name in looked_at(config, step))
     return list(dict.fromkeys(path for name in asked for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])))
+
+
+def compared_section(step):
+    """A step's section with the models that it looks at by name: a table may hold others."""
+    return json.dumps({**(config.get(step) or {}), "models": looked_at(config, step)}, sort_keys=True)
 
 
 def if_ablated(files):
@@ -47,6 +51,12 @@ def lab_rooms(wildcards):
     return [path for path in rooms.values() if "lab" in workflow.dag_settings.targets or path.exists()]
 
 
+#: What the baseline of all regions is stored in, where it is made.
+ALL_REGIONS = {"all_regions": FINDINGS / "baseline" / "volumes-all.json", "arrays": FINDINGS / "baseline" / "volumes-all.npz"}
+if (config.get("baseline") or {}).get("all_regions", {}) is None:
+    ALL_REGIONS = {}
+
+
 rule baseline:
     input:
         rois=IMAGING / "pack" / "roi_volumes.tsv",
@@ -55,6 +65,7 @@ rule baseline:
     output:
         predictions=FINDINGS / "baseline" / "predictions.tsv",
         model=FINDINGS / "baseline" / "model.json",
+        **ALL_REGIONS,
     params:
         config=section("baseline"),
         version=VERSIONS["baseline"],
@@ -127,7 +138,7 @@ rule subgroups:
     output:
         report(FINDINGS / "tables" / "subgroups.tsv", caption="../report/subgroups.rst", category="Results"),
     params:
-        config=section("subgroups"),
+        config=compared_section("subgroups"),
         version=VERSIONS["subgroups"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "subgroups.log",
@@ -145,7 +156,7 @@ rule progression:
         survival=report(FINDINGS / "tables" / "survival.tsv", caption="../report/progression.rst", category="Results"),
         followed=report(FINDINGS / "tables" / "followed.tsv", caption="../report/progression.rst", category="Results"),
     params:
-        config=section("progression"),
+        config=compared_section("progression"),
         version=VERSIONS["progression"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "progression.log",

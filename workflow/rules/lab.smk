@@ -153,13 +153,14 @@ rule lab_mri:
         findings=LAB / "mri" / "findings.json",
     params:
         config=lab_section("mri"),
+        evaluating=section("evaluate"),
         pairs=lambda wildcards, input: shlex.join(part for model, labels in zip(input.models, input.labels) for part in ("--run", str(Path(model).parent), "--labels", str(labels))),
         truth=TRUTH,
         version=VERSIONS["lab"],
     conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "mri.log",
     shell:
-        STEP + "lab mri {params.pairs} --scans {input.scans:q} {params.truth} --config {params.config:q} --output \"$(dirname {output.results:q})\"" + LOGGED
+        STEP + "lab mri {params.pairs} --scans {input.scans:q} {params.truth} --config {params.config:q} --evaluating {params.evaluating:q} --output \"$(dirname {output.results:q})\"" + LOGGED
 
 
 use rule lab_mri as lab_mri_reported with:
