@@ -8,6 +8,7 @@ that escapes is a fault of ours and exits with 1.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -40,3 +41,28 @@ class BadInput(ValueError):
             draft.write_text(json.dumps(facts))
             draft.rename(Path(folder, f"{os.getpid()}.json"))
         return bool(folder)
+
+
+#: What a person does about a disk that cannot be written on, by error number.
+_DISK = {
+    errno.ENOSPC: "Free some room and start again: what is whole is kept.",
+    errno.EDQUOT: "Free some of the quota and start again: what is whole is kept.",
+    errno.EROFS: "Name an output folder that can be written in.",
+    errno.EACCES: "Change the permissions, or name another folder.",
+    errno.EPERM: "Change the permissions, or name another folder.",
+}
+
+
+def disk_fault(problem: OSError) -> BadInput | None:
+    """A full, read-only or forbidden disk in one line; None for any other problem."""
+    number = problem.errno
+    if number is None and "requested and" in str(problem):  # NumPy's words where an array did not fit
+        number = errno.ENOSPC
+    if number not in _DISK:
+        return None
+    return BadInput(
+        expected="a disk that can be read and written",
+        got=os.strerror(number),
+        where=str(problem.filename or "the output"),
+        fix=_DISK[number],
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import nibabel as nib
 
+from elr_mri.provenance import scratch
 from elr_mri.scans.imagepath import MAX_BYTES, READ_ERRORS, members, split_member, unreadable
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
@@ -53,20 +53,19 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
     if member is None and path.is_file() and not _is_dicom(path):
         yield path
         return
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=work_dir) as scratch:
+    with scratch(work_dir) as unpacked:
         if member is None:
-            yield _dicom(path if path.is_dir() else _by_itself(path, Path(scratch)), Path(scratch))
+            yield _dicom(path if path.is_dir() else _by_itself(path, unpacked), unpacked)
         elif member.endswith("/"):
-            folder = Path(scratch) / "dicom"
+            folder = unpacked / "dicom"
             folder.mkdir()
             _unzip(path, member, folder, ".dcm")
-            yield _dicom(folder, Path(scratch))
+            yield _dicom(folder, unpacked)
         else:
             suffix = next((s for s in SUFFIXES if member.lower().endswith(s)), None)
             if suffix is None:
                 raise Unusable(f"{member} is no NIfTI or MGZ file")
-            yield _unzip(path, member, Path(scratch), suffix)
+            yield _unzip(path, member, unpacked, suffix)
 
 
 def _is_dicom(path: Path) -> bool:
