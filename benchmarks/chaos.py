@@ -126,6 +126,9 @@ def fresh(folder: Path, model: Path, keep: tuple[str, ...]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "study.yaml").write_text(yaml.safe_dump(MINI))
+    secret = folder / "results" / "findings" / "private" / "key"  # each study would draw its own, and code people by it
+    secret.parent.mkdir(parents=True)
+    secret.write_text("0" * 64 + "\n")
     for name in keep:
         shutil.copytree(model / "results" / name, folder / "results" / name)
 
@@ -134,7 +137,7 @@ def kills(folder: Path, model: Path, n_kills: int, rng: random.Random, seconds: 
     """Kill `n_kills` processes of studies in `folder`, start again until each has ended; a line for each study."""
     lines, told, trees, starts, studies = [], [], [], 0, 0
     span, log = max(6.0, 4 * seconds / max(n_kills, 1)), folder.with_suffix(".log")
-    fresh(folder, model, ("findings/private",))  # the secret of the codes, which each study draws for itself
+    fresh(folder, model, ())
     due = time.monotonic() + rng.uniform(0, span)
     while n_kills or trees:
         starts += 1
@@ -157,7 +160,7 @@ def kills(folder: Path, model: Path, n_kills: int, rng: random.Random, seconds: 
             lines.append(_verdict(f"kill -9 of {', '.join(told) or 'nothing'}", folder, model, trees))
             told, trees = [], []
             if n_kills:
-                fresh(folder, model, ("findings/private", "phantom"))
+                fresh(folder, model, ("phantom",))
                 due = time.monotonic() + rng.uniform(0, span)
         elif LOCKED in log.read_text():
             subprocess.run(command(folder, "--unlock"), cwd=folder, env=environment(), capture_output=True, check=True)

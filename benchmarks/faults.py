@@ -27,6 +27,7 @@ from studies import MINI, run  # noqa: E402
 Line = tuple[str, str, bool]
 IMAGING = Path("results", "imaging")
 MODEL = "wide-age-elr"
+STEPS = ("convert", "pack", "train")
 SCANS, SPLITS = "results/scans/ingest/scans.tsv", "results/scans/split/splits.tsv"
 
 
@@ -117,7 +118,7 @@ def remount(folder: Path, options: str) -> None:
 def full_disk(model: Path, folder: Path, rng: random.Random) -> list[Line]:
     """A step's output on a disk that fills; then there is room, and the step is started again."""
     lines = []
-    for step in ("convert", "pack", "train"):
+    for step in STEPS:
         needed = sum(path.stat().st_size for path in whole(step, model).rglob("*") if path.is_file())
         needed //= MINI["batches"] if step == "convert" else 1
         share = rng.uniform(0.2, 0.7)
@@ -141,7 +142,7 @@ def read_only(model: Path, folder: Path, rng: random.Random) -> list[Line]:
     """A step's output on a disk that cannot be written on."""
     del rng
     lines = []
-    for step in ("convert", "pack", "train"):
+    for step in STEPS:
         with small_disk(folder / "disk", 1 << 20) as disk:
             if disk is None:
                 return [("a read-only disk", "not done: only root may mount a small disk", True)]

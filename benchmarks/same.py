@@ -33,11 +33,9 @@ def content(path: Path) -> object:
 
 
 def _timeless(told: object) -> object:
-    """JSON without the time that something took, and without digests of files that hold such times."""
+    """JSON without the time that something took, digests of files that hold such times, and the folder that was written to."""
     if isinstance(told, dict):
-        return {
-            key: _timeless(value) for key, value in told.items() if key not in ("seconds", "inputs", "source_digest")
-        }
+        return {key: _timeless(value) for key, value in told.items() if key not in ("seconds", "inputs", "command")}
     return [_timeless(one) for one in told] if isinstance(told, list) else told
 
 

@@ -50,7 +50,17 @@ _DISK = {
     errno.EROFS: "Name an output folder that can be written in.",
     errno.EACCES: "Change the permissions, or name another folder.",
     errno.EPERM: "Change the permissions, or name another folder.",
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f), or use another disk.",
+    errno.ESTALE: "Start again when the disk is back.",
+    errno.ETIMEDOUT: "Start again when the disk is back.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or start fewer jobs at once.",
+    errno.ENFILE: "Start fewer jobs at once.",
 }
+
+
+def of_the_machine(problem: BaseException) -> bool:
+    """Whether a problem with a file is the machine's at this moment, and tells nothing of the file."""
+    return isinstance(problem, OSError) and problem.errno in _DISK.keys() - {errno.EACCES, errno.EPERM}
 
 
 def disk_fault(problem: OSError) -> BadInput | None:

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from elr_mri.config import Convert
+from elr_mri.errors import of_the_machine
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging.linear import registered_to
 from elr_mri.imaging.unpack import UNREADABLE, Unusable, local_file
@@ -96,6 +97,8 @@ def read_canonical(path: Path, settings: Convert) -> tuple[nib.Nifti1Image, tupl
     except Unusable:
         raise
     except UNREADABLE as problem:
+        if of_the_machine(problem):
+            raise
         raise Unusable(f"unreadable: {' '.join(str(problem).split())[:160]}") from problem
     volume = volume.reshape(volume.shape[:3])
     if not np.isfinite(volume).all():

@@ -9,7 +9,9 @@ which may name files and people, are not repeated, and the image that `convert` 
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import nibabel as nib
 
+from elr_mri.errors import of_the_machine
 from elr_mri.provenance import scratch
 from elr_mri.scans.imagepath import MAX_BYTES, READ_ERRORS, members, split_member, unreadable
 
@@ -33,6 +36,9 @@ UNREADABLE = (
     ValueError,
     OverflowError,  # an offset of the voxels that is infinite, or beyond any file
 )
+
+#: A disk with less room is full: a DICOM series becomes several MiB.
+MIN_FREE_BYTES = 1 << 20
 
 #: Files of one DICOM series; the finest T1 has some 400.
 _MAX_SLICES = 5000
@@ -100,6 +106,8 @@ def _unzip(archive: Path, member: str, scratch: Path, suffix: str) -> Path:
     except Unusable:
         raise
     except UNREADABLE as problem:
+        if of_the_machine(problem):
+            raise
         raise Unusable(f"unreadable in the archive: {' '.join(str(problem).split())[:160]}") from problem
     return scratch / f"00000{suffix}"
 
@@ -129,6 +137,8 @@ def _dicom(folder: Path, scratch: Path) -> Path:
         capture_output=True,
         check=False,
     )
+    if shutil.disk_usage(made).free < MIN_FREE_BYTES:  # it does not say so itself
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made))
     found = [path for path in sorted(made.glob("*.nii")) if not path.stem.endswith("_Eq")]
     straightened = sorted(made.glob("*_Eq*.nii"))
     if not found:

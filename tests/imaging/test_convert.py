@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -191,3 +193,27 @@ def test_a_scan_that_changes_and_changes_back_is_never_told_of_by_the_other_s_fa
         if not killed:
             break
     assert n_killed == 3 and not killed
+
+
+@pytest.mark.parametrize("name", ["a.zip!scan.nii", "plain.nii"])
+def test_a_disk_without_room_is_no_fault_of_the_scan(tmp_path, name):
+    """Neither told as `fail` nor half-written; there being room again, the scan is converted."""
+    nib.save(image(), tmp_path / "plain.nii")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "plain.nii", "scan.nii")
+    code = f"""
+import resource, sys
+from elr_mri.cli import _refuse
+from elr_mri.config import Convert
+from elr_mri.errors import disk_fault
+from elr_mri.imaging.convert import convert_scan
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    convert_scan({str(tmp_path / name)!r}, {str(tmp_path / "out")!r}, "sub-x_ses-M000", Convert())
+except OSError as problem:
+    _refuse(disk_fault(problem))
+"""
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert full.returncode == 2 and "got File too large" in full.stderr and full.stderr.count("\n") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+    assert go(tmp_path / name, tmp_path)["status"] == "pass"

@@ -22,7 +22,8 @@ def write_download(folder: Path, n_subjects: int) -> None:
     """A plain table of subjects with one image each, which is no image: that is a result of `convert`, and quickly told."""
     rows = ["image_path\tsubject_id\tsession_id\tage_years\tsex\tdiagnosis"]
     for i in range(n_subjects):
-        (folder / f"{i}.nii").write_text(f"image {i}")
+        if not (folder / f"{i}.nii").exists():  # whose time must stay
+            (folder / f"{i}.nii").write_text(f"image {i}")
         rows.append(f"{i}.nii\tS{i:03d}\tses-M000\t{60 + i}\t{'FM'[i % 2]}\t{('CN', 'MCI', 'AD')[i % 3]}")
     (folder / "scans.tsv").write_text("\n".join(rows) + "\n")
 
