@@ -3,12 +3,13 @@
 # make test-browser   the report in a headless Chromium (apt-get install chromium); REPORT=page.html opens that one; pictures in build/browser
 # make viewer   build the report's viewer anew (Node and npm)
 # make test-slow   the tests that take minutes each
+# make chaos   kill -9 at random moments and other misfortunes; what comes out must be as undisturbed. KILLS=6 for fewer, SEED=1 for others
 PYTHON ?= python3
 CORES  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: demo test test-slow test-browser viewer setup clean
+.PHONY: demo test test-slow test-browser chaos viewer setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/all.done
@@ -20,6 +21,9 @@ test: $(VENV)/test.done
 
 test-slow: $(VENV)/test.done
 	@PATH="$(BIN):$$PATH" python -m pytest -m slow
+
+chaos: $(VENV)/test.done
+	@PATH="$(BIN):$$PATH" PYTHONPATH="$(CURDIR)" python benchmarks/chaos.py --kills $(or $(KILLS),30) --seed $(or $(SEED),0)
 
 test-browser: $(VENV)/test.done
 	@PATH="$(BIN):$$PATH" ELR_MRI_REPORT="$(REPORT)" python -m pytest -m browser tests/findings

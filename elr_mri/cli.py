@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from elr_mri.commands import app
-from elr_mri.errors import BadInput
+from elr_mri.errors import BadInput, disk_fault
 
 for _zone in ("scans", "imaging", "learning", "findings", "lab", "rooms"):  # the order of --help
     import_module(f"elr_mri.commands.{_zone}")
@@ -22,6 +22,15 @@ def main() -> None:
     try:
         app()
     except BadInput as problem:
-        if not problem.leave():
-            print(f"elr-mri: {problem}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(problem)
+    except OSError as problem:
+        if fault := disk_fault(problem):
+            _refuse(fault)
+        raise
+
+
+def _refuse(problem: BadInput) -> None:
+    """One line, and exit status 2."""
+    if not problem.leave():
+        print(f"elr-mri: {problem}", file=sys.stderr)
+    sys.exit(2)

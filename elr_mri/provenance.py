@@ -4,16 +4,22 @@ Every output appears under its final name only when it is whole (`atomic`), and
 carries a sidecar with the digests of its inputs, its section of the config, the
 versions and the command (`record`), so that a later run can tell whether the
 output still stands for its inputs (`is_current`) and a reader can reproduce it.
+Files that are one output together are written between `outdate` and `record`:
+a kill in between leaves none of them taken for whole. What a killed process
+left half-written is cleared away by the next one, and two never write one output
+at once (`alone`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -36,16 +42,57 @@ def atomic(path: Path | str) -> Iterator[Path]:
     format by them. Works for a file or, where the block makes one, for a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
-    draft = holder / path.name
-    try:
+    with scratch(path.parent) as holder:
+        draft = holder / path.name
         yield draft
         if path.is_dir() and draft.is_dir():
             shutil.rmtree(path)
         os.replace(draft, path)
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A folder of one's own in `parent`, gone when the block ends; those of processes of this machine that were killed go first."""
+    parent.mkdir(parents=True, exist_ok=True)
+    mine = f".partial-{socket.gethostname()}-"
+    for left in parent.glob(f"{mine}*"):
+        if not _runs(left.name.removeprefix(mine).partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    holder = Path(tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=parent))
+    try:
+        yield holder
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _runs(pid: str) -> bool:
+    """Whether a process of this machine has that number; True in doubt."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
+
+
+@contextmanager
+def alone(output: Path | str) -> Iterator[None]:
+    """Nobody else writes `output` meanwhile: a second process waits until the first has ended, however it ends.
+
+    A run that was killed may leave a step running; started again at once, the same step would mix its files with that one's.
+    """
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with open(output.with_name(f".{output.name}.lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that writes {output}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a disk without locks: as if there were one process
+            pass
+        yield
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -119,6 +166,11 @@ def sidecar(output: Path | str) -> Path:
     """Where the sidecar of `output` lies: `<name>.json` beside it."""
     output = Path(output)
     return output.with_name(output.name + ".json")
+
+
+def outdate(output: Path | str) -> None:
+    """Remove the sidecar of `output` before it is written anew, so that what lies there stands for nothing until `record`."""
+    sidecar(output).unlink(missing_ok=True)
 
 
 def is_current(output: Path | str, *, step: str, version: int, inputs: Mapping[str, str], settings: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,10 +14,12 @@ from hypothesis import strategies as st
 
 from elr_mri.config import Split
 from elr_mri.provenance import (
+    alone,
     atomic,
     digest_file,
     digest_json,
     is_current,
+    outdate,
     read_json,
     record,
     sidecar,
@@ -120,3 +124,55 @@ def test_a_sidecar_names_versions_and_command(tmp_path):
     told = json.loads((tmp_path / "a.tsv.json").read_text())
     assert told["settings"] == Split().model_dump(mode="json") and told["n_scans"] == 3
     assert told["versions"]["elr_mri"] and told["versions"]["pandas"] and told["command"].startswith("elr-mri")
+
+
+KILLED = """
+import os, signal, sys
+from elr_mri.provenance import alone, atomic
+with alone(sys.argv[1]), atomic(sys.argv[1]) as draft:
+    draft.write_text("half")
+    print("writes", flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def begun(path):
+    """A process that has half-written `path` and waits for a line, to kill itself."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"writes\n"
+    return process
+
+
+def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_writes_is_not(tmp_path):
+    path = tmp_path / "a.txt"
+    process = begun(path)
+    write_text(tmp_path / "b.txt", "whole")
+    assert not path.exists() and len(list(tmp_path.glob(".partial-*/a.txt"))) == 1
+    process.communicate(b"\n")
+    assert process.returncode == -9 and not path.exists() and len(list(tmp_path.glob(".partial-*"))) == 1
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_second_writer_waits_until_the_first_is_gone(tmp_path):
+    first = begun(tmp_path / "a.txt")
+    second = subprocess.Popen(
+        [sys.executable, "-c", KILLED, tmp_path / "a.txt"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert second.stdout.readline().startswith(b"waiting for another process")
+    first.communicate(b"\n")  # killed, and with it its lock is gone
+    assert second.stdout.readline() == b"writes\n"
+    second.communicate(b"\n")
+    with alone(tmp_path / "a.txt"):
+        write_text(tmp_path / "a.txt", "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.txt.lock", "a.txt"]
+
+
+def test_an_outdated_output_stands_for_nothing(tmp_path):
+    out = tmp_path / "splits.tsv"
+    out.write_text("x")
+    record(out, **FACTS)
+    outdate(out)
+    assert out.exists() and not is_current(out, **FACTS)
+    outdate(out)

@@ -22,7 +22,7 @@ from elr_mri.imaging.register import NoBrain, align
 from elr_mri.imaging.template import brain_template
 from elr_mri.imaging.transforms import Warp, read_affine, read_warp, to_template, write_affine, write_warp
 from elr_mri.imaging.warp import inverse
-from elr_mri.provenance import atomic, digest_file, is_current, read_json, record, write_json
+from elr_mri.provenance import atomic, digest_file, is_current, outdate, read_json, record, write_json
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["atlases"]
@@ -107,13 +107,14 @@ def prepare(name: str, image: Path, labels: Path, settings: Atlases, register: R
     corner, cut = _crop(regions, found.affine)
     moved = found.affine.copy()
     moved[:3, 3] += moved[:3, :3] @ corner
+    outdate(out_dir / files["image"])
     _save(out_dir / files["labels"], regions[cut], moved)
     write_affine(out_dir / files["affine"], found.matrix)
     write_warp(out_dir / files["warp"], found.warp)
     told = {"status": status, "reason": "; ".join(reasons), "files": files}
     _save(out_dir / files["image"], found.brain[cut], moved)
-    record(out_dir / files["image"], **provenance)
     write_json(out_dir / files["qc"], told)
+    record(out_dir / files["image"], **provenance)
     return told
 
 

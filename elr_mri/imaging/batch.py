@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from elr_mri.errors import BadInput
+from elr_mri.provenance import alone
 from elr_mri.scans.batches import batch_of
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import read_scans
@@ -42,6 +43,11 @@ def run(scans: pd.DataFrame, step: str, one: Callable[[pd.Series], dict], table:
 
     `one` returns a dict with at least scan_id, status and reason.
     """
+    with alone(table):
+        _run(scans, step, one, table)
+
+
+def _run(scans: pd.DataFrame, step: str, one: Callable[[pd.Series], dict], table: Path) -> None:
     rows = []
     for k, (_, row) in enumerate(scans.iterrows(), start=1):
         began = time.perf_counter()

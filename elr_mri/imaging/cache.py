@@ -37,7 +37,7 @@ from elr_mri.imaging.packed import (
     row_shape,
 )
 from elr_mri.imaging.review import REVIEW
-from elr_mri.provenance import digest_file, digest_json, read_json, record, sidecar, write_json
+from elr_mri.provenance import alone, digest_file, digest_json, read_json, record, sidecar, write_json
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import read_scans
 from elr_mri.stages import VERSIONS
@@ -75,9 +75,15 @@ def pack(
 ) -> None:
     """Gather what the per-scan steps wrote into a cache in `out_dir`; scans that `review.tsv` fails are left out and
     told in status.tsv."""
-    scans, out_dir = read_scans(scans_path), Path(out_dir)
     folders = {"convert": Path(convert_dir), "register": Path(register_dir), "measure": Path(measure_dir)}
-    states = _states(scans, Path(review_path))
+    with alone(Path(out_dir) / "volumes.npy"):
+        _pack(Path(scans_path), Path(review_path), folders, settings, Path(out_dir))
+
+
+def _pack(scans_path: Path, review_path: Path, folders: dict[str, Path], settings: Pack, out_dir: Path) -> None:
+    """`pack`, by itself in `out_dir`."""
+    scans = read_scans(scans_path)
+    states = _states(scans, review_path)
     kept = list(states.loc[states["status"] != "fail", "scan_id"])
     print(
         f"pack {len(kept)} of {len(scans)} scans; {len(scans) - len(kept)} failed and are told in status.tsv",
@@ -88,7 +94,7 @@ def pack(
         raise BadInput(
             expected="at least one registered scan",
             got="only failures",
-            where=str(register_dir),
+            where=str(folders["register"]),
             fix=f"See {out_dir / 'status.tsv'} for the reason of every scan.",
         )
     rois = pd.DataFrame([_rois(folders, scan_id) for scan_id in kept])

@@ -14,10 +14,11 @@ import nibabel as nib
 import numpy as np
 
 from elr_mri.config import Convert
+from elr_mri.errors import of_the_machine
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging.linear import registered_to
 from elr_mri.imaging.unpack import UNREADABLE, Unusable, local_file
-from elr_mri.provenance import atomic, digest_json, is_current, read_json, record, write_json
+from elr_mri.provenance import atomic, digest_json, is_current, outdate, read_json, record, write_json
 from elr_mri.scans.imagepath import MAX_BYTES, split_member
 from elr_mri.stages import VERSIONS
 
@@ -59,6 +60,7 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
     if told_path.exists() and is_current(image_path, **provenance):
         return read_json(told_path)
     told = {"scan_id": scan_id, "status": "pass", "reason": "", "source": source}
+    outdate(image_path)
     try:
         with local_file(source, out_dir) as path:
             image, axes = read_canonical(path, settings)
@@ -76,8 +78,9 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
             "spacing_mm": [round(float(mm), 4) for mm in image.header.get_zooms()],
             **placed,
         }
-        record(image_path, **provenance)
     write_json(told_path, told)
+    if told["status"] == "pass":
+        record(image_path, **provenance)
     return told
 
 
@@ -94,6 +97,8 @@ def read_canonical(path: Path, settings: Convert) -> tuple[nib.Nifti1Image, tupl
     except Unusable:
         raise
     except UNREADABLE as problem:
+        if of_the_machine(problem):
+            raise
         raise Unusable(f"unreadable: {' '.join(str(problem).split())[:160]}") from problem
     volume = volume.reshape(volume.shape[:3])
     if not np.isfinite(volume).all():

@@ -36,7 +36,7 @@ from elr_mri.imaging.grids import Grid, at
 from elr_mri.imaging.labels import REGIONS, ROI, Labels, label_box, native_labels, read_labels, with_totals
 from elr_mri.imaging.template import Template, brain_template
 from elr_mri.imaging.transforms import Warp, read_affine, read_warp
-from elr_mri.provenance import atomic, digest_file, digest_json, is_current, record
+from elr_mri.provenance import atomic, digest_file, digest_json, is_current, outdate, record
 from elr_mri.scans.table import read_scans
 from elr_mri.stages import VERSIONS
 
@@ -145,6 +145,7 @@ def measure_scan(
         (told["native_per_space_volume"] or 1.0) if "space" in told else 1.0
     )  # measured where it was laid: convert.py
     volumes = with_totals({name: volume * ratio for name, volume in volumes.items()})
+    outdate(table)
     with atomic(own["labels"]) as draft:
         nib.save(nib.Nifti1Image(segmented, native.affine), draft)
     ROI.write(_table(volumes, fused, ratio), table)

@@ -26,7 +26,7 @@ from elr_mri.imaging.packed import MAX_INTENSITY, MAX_LOG_JACOBIAN
 from elr_mri.imaging.template import Template, brain_template, head_template
 from elr_mri.imaging.transforms import Warp, to_native, write_affine, write_warp
 from elr_mri.imaging.warp import deform, inverse
-from elr_mri.provenance import atomic, is_current, read_json, record, write_json
+from elr_mri.provenance import atomic, is_current, outdate, read_json, record, write_json
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["register"]
@@ -183,6 +183,7 @@ def publish(
         "files": files,
         **facts,
     }
+    outdate(out_dir / files["affine_image"])
     _write(out_dir, files, found, template, settings)
     picture.draw(
         out_dir / files["picture"],
@@ -332,5 +333,6 @@ def refuse(out_dir: Path, scan_id: str, reason: str, settings: Register) -> dict
     template = template_of(settings)
     told["template"] = template.id
     names.forget_others(out_dir, scan_id, template.id)
+    outdate(out_dir / names.registered(scan_id, template.id)["affine_image"])
     write_json(out_dir / names.registered(scan_id, template.id)["qc"], told)
     return told

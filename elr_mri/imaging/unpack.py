@@ -9,9 +9,10 @@ which may name files and people, are not repeated, and the image that `convert` 
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import nibabel as nib
 
+from elr_mri.errors import of_the_machine
+from elr_mri.provenance import scratch
 from elr_mri.scans.imagepath import MAX_BYTES, READ_ERRORS, members, split_member, unreadable
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
@@ -33,6 +36,9 @@ UNREADABLE = (
     ValueError,
     OverflowError,  # an offset of the voxels that is infinite, or beyond any file
 )
+
+#: A disk with less room is full: a DICOM series becomes several MiB.
+MIN_FREE_BYTES = 1 << 20
 
 #: Files of one DICOM series; the finest T1 has some 400.
 _MAX_SLICES = 5000
@@ -53,20 +59,19 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
     if member is None and path.is_file() and not _is_dicom(path):
         yield path
         return
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=work_dir) as scratch:
+    with scratch(work_dir) as unpacked:
         if member is None:
-            yield _dicom(path if path.is_dir() else _by_itself(path, Path(scratch)), Path(scratch))
+            yield _dicom(path if path.is_dir() else _by_itself(path, unpacked), unpacked)
         elif member.endswith("/"):
-            folder = Path(scratch) / "dicom"
+            folder = unpacked / "dicom"
             folder.mkdir()
             _unzip(path, member, folder, ".dcm")
-            yield _dicom(folder, Path(scratch))
+            yield _dicom(folder, unpacked)
         else:
             suffix = next((s for s in SUFFIXES if member.lower().endswith(s)), None)
             if suffix is None:
                 raise Unusable(f"{member} is no NIfTI or MGZ file")
-            yield _unzip(path, member, Path(scratch), suffix)
+            yield _unzip(path, member, unpacked, suffix)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -101,6 +106,8 @@ def _unzip(archive: Path, member: str, scratch: Path, suffix: str) -> Path:
     except Unusable:
         raise
     except UNREADABLE as problem:
+        if of_the_machine(problem):
+            raise
         raise Unusable(f"unreadable in the archive: {' '.join(str(problem).split())[:160]}") from problem
     return scratch / f"00000{suffix}"
 
@@ -130,6 +137,8 @@ def _dicom(folder: Path, scratch: Path) -> Path:
         capture_output=True,
         check=False,
     )
+    if shutil.disk_usage(made).free < MIN_FREE_BYTES:  # it does not say so itself
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made))
     found = [path for path in sorted(made.glob("*.nii")) if not path.stem.endswith("_Eq")]
     straightened = sorted(made.glob("*_Eq*.nii"))
     if not found:

@@ -6,6 +6,7 @@ The folder is all that a prediction needs. Nothing in it is unpickled.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,12 @@ class Model(nn.Module):
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically, readable by others (the library itself makes it private)."""
     with atomic(path) as draft:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft, metadata)
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft, metadata)
+        except SafetensorError as problem:  # the library tells of a full disk in its own words
+            raise OSError(
+                int(found[1]) if (found := re.search(r"os error (\d+)", str(problem))) else 0, str(problem), str(path)
+            ) from problem
         draft.chmod(0o644)
 
 

@@ -80,9 +80,10 @@ def read_scan_set(
     """Every packed scan that takes part, with its line of scans.tsv and its split.
 
     In the order of the scan table: that of the cache's rows depends on when which scan was packed. `labels_path` gives
-    diagnoses in place of the scan table's.
+    diagnoses in place of the scan table's. The hash of every row is checked: a damaged cache is no silent result.
     """
     cache = Cache.read(cache_dir)
+    cache.validate()
     index = cache.index[["row", "scan_id", "sha256"]]
     scans = join_splits(read_scans(scans_path), SPLIT.read(splits_path))
     if labels_path is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from elr_mri.learning.run import Run, fingerprint, prepare
 from elr_mri.learning.slots import slot
 from elr_mri.learning.trajectory import write_trajectory
 from elr_mri.learning.twins import each
-from elr_mri.provenance import record
+from elr_mri.provenance import alone, record
 from elr_mri.scans.table import CLASSES
 from elr_mri.stages import VERSIONS
 
@@ -90,7 +90,11 @@ def train(
     """
     settings, out_dir = settings.of(slug), Path(out_dir)
     scans = read_scan_set(cache_dir, scans_path, splits_path, labels_path)
-    with team(settings.device) as here, slot(settings.device, here, tell=progress) as device:
+    with (
+        team(settings.device) as here,
+        alone(out_dir / "model.safetensors") if here.leads else nullcontext(),
+        slot(settings.device, here, tell=progress) as device,
+    ):
         run = prepare(scans, settings, recipe.device(device), here, slug=slug, seed=seed)
         mark = fingerprint(run, settings, slug=slug, seed=seed, labels_path=labels_path)
         told = Progress(out_dir, slug, settings.epochs, len(run.train), progress if here.leads else None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -30,7 +33,12 @@ def phantom(settings: Phantom, out_dir: Path | str) -> None:
     volumes in mm3) and `truth/warps/<cohort>_<id>_M<months>.npz` (see `write_warp`). An interrupted run continues;
     what another study left in the folder is removed.
     """
-    out_dir = Path(out_dir)
+    with provenance.alone(Path(out_dir) / "study.json"):
+        _phantom(settings, Path(out_dir))
+
+
+def _phantom(settings: Phantom, out_dir: Path) -> None:
+    """`phantom`, by itself in `out_dir`."""
     marker = out_dir / "study.json"
     if provenance.is_current(marker, step="phantom", version=VERSION, inputs=_inputs(settings), settings=settings):
         print(f"phantom: {out_dir} is up to date")
@@ -79,8 +87,14 @@ def _inputs(settings: Phantom) -> dict[str, str]:
 
 
 def _adopt(anatomies: list[Anatomy]) -> None:
-    """Give a worker process the anatomies, once."""
+    """Give a worker process the anatomies, once, and let it end with the process that started it, also where that is killed."""
     _anatomies[:] = anatomies
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _scan(job: tuple[Phantom, Subject, Visit, Path]) -> dict[str, object]:

@@ -1,8 +1,13 @@
 """Every way to store a head gives one canonical array; what is no head is refused with a reason."""
 
 import itertools
+import multiprocessing
 import os
+import shutil
+import signal
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +16,7 @@ import numpy as np
 import pytest
 
 from elr_mri.config import Convert
-from elr_mri.imaging.convert import convert_scan
+from elr_mri.imaging.convert import convert_scan, digest_array
 
 DATA = os.environ.get("ELR_MRI_TEST_DATA")
 SHAPE = (40, 50, 45)
@@ -146,3 +151,69 @@ def test_real_orientations_give_one_array(tmp_path):
     names = ("RAS", "LAS", "LPI", "PIR", "ASR", "SPL")
     told = [go(Path(DATA) / "edge" / f"{name}.nii.gz", tmp_path, f"sub-{name}_ses-M000") for name in names]
     assert len({t["sha256"] for t in told}) == 1
+
+
+def killed_at(replaced, source, tmp_path):
+    """Convert in a process that dies when it is about to put its file number `replaced` in place; whether it died."""
+
+    def work():
+        left, put = [replaced], os.replace
+
+        def dying(*names):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            put(*names)
+
+        os.replace = dying
+        go(source, tmp_path)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_a_scan_that_changes_and_changes_back_is_never_told_of_by_the_other_s_facts(tmp_path):
+    """Killed at each of its writes while it takes over a changed scan; then the earlier scan comes back with its old time."""
+    nib.save(image(), tmp_path / "a.nii")
+    nib.save(image(volume()[::-1]), tmp_path / "b.nii")
+    source, n_killed = tmp_path / "x.nii", 0
+    for replaced in range(10):
+        for name in ("a", "b", "a"):
+            shutil.copyfile(tmp_path / f"{name}.nii", source)
+            os.utime(source, ns=(0, 10**18 + ord(name)))
+            if name == "b":
+                killed = killed_at(replaced, source, tmp_path)
+                n_killed += killed
+            else:
+                told = go(source, tmp_path)
+                held = nib.load(tmp_path / "out" / "sub-x_ses-M000_T1w.nii.gz")
+                assert np.array_equal(held.get_fdata(), volume()) and told["sha256"] == digest_array(volume())
+        if not killed:
+            break
+    assert n_killed == 3 and not killed
+
+
+@pytest.mark.parametrize("name", ["a.zip!scan.nii", "plain.nii"])
+def test_a_disk_without_room_is_no_fault_of_the_scan(tmp_path, name):
+    """Neither told as `fail` nor half-written; there being room again, the scan is converted."""
+    nib.save(image(), tmp_path / "plain.nii")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "plain.nii", "scan.nii")
+    code = f"""
+import resource, sys
+from elr_mri.cli import _refuse
+from elr_mri.config import Convert
+from elr_mri.errors import disk_fault
+from elr_mri.imaging.convert import convert_scan
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    convert_scan({str(tmp_path / name)!r}, {str(tmp_path / "out")!r}, "sub-x_ses-M000", Convert())
+except OSError as problem:
+    _refuse(disk_fault(problem))
+"""
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert full.returncode == 2 and "got File too large" in full.stderr and full.stderr.count("\n") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+    assert go(tmp_path / name, tmp_path)["status"] == "pass"

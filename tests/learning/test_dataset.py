@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +31,13 @@ def test_a_scan_that_takes_no_part_is_not_read(study: Study, tmp_path: Path) -> 
 def test_a_missing_cache_is_named(study: Study) -> None:
     with pytest.raises(BadInput, match=r"volumes\.npy"):
         read_scan_set(study.cache.parent, study.scans, study.splits)
+
+
+def test_a_damaged_cache_is_refused_and_its_scans_are_named(study: Study, tmp_path: Path) -> None:
+    shutil.copytree(study.cache, tmp_path / "pack")
+    held = np.load(tmp_path / "pack" / "volumes.npy", mmap_mode="r+")
+    held[5].flat[3] += 1
+    held.flush()
+    name = read_scan_set(*study.paths).table["scan_id"][5]
+    with pytest.raises(BadInput, match=f"other bytes in the rows of {name}.*pack.verify"):
+        read_scan_set(tmp_path / "pack", study.scans, study.splits)

@@ -54,9 +54,12 @@ MINI = changed(
 )
 
 
-def run(folder: Path, study: dict | None, *targets: str, cores: int = 2) -> subprocess.CompletedProcess:
-    """Run a study in `folder` (its config is written there; None: the default one); returns the process with its output."""
-    options = ["--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", str(cores), "--scheduler", "greedy"]
+def run(
+    folder: Path, study: dict | None, *targets: str, cores: int = 2, code: Path = ROOT
+) -> subprocess.CompletedProcess:
+    """Run a study in `folder` (its config is written there; None: the default one) with the workflow in `code`; returns
+    the process with its output."""
+    options = ["--snakefile", code / "Snakefile", "--directory", folder, "--cores", str(cores), "--scheduler", "greedy"]
     if study is not None:
         (folder / "study.yaml").write_text(yaml.safe_dump(study))
         options += ["--configfile", folder / "study.yaml"]
