@@ -125,7 +125,7 @@ def test_integrated_gradients_sum_to_the_change_of_the_evidence(model: Model, vo
         maps, _ = attributions(model, volumes, None, settings, starts=starts, shifts=ONE)
         told = change(model, model.standardise(volumes), None, boxes, model.standardise(starts))
         assert told.abs().max() > 0
-        return sanity.missed(maps["integrated"], told)
+        return sanity.missed(maps["integrated"].flatten(1).sum(dim=1), told)
 
     assert missed(64) < missed(1)
     model.network = Without(smooth)
@@ -177,10 +177,11 @@ def test_an_even_map_has_the_ratio_1_and_the_outside_does_not_count(parts: Parts
 
 def test_intervals_hold_the_shares_and_need_subjects(parts: Parts) -> None:
     rng = np.random.default_rng(0)
-    scans = pd.DataFrame({"subject_id": [f"s{i // 2}" for i in range(40)], "diagnosis": ["CN", "AD"] * 20})
+    subjects = [f"s{i // 2}" for i in range(40)]
+    scans = pd.DataFrame({"cohort": "ADNI", "subject_id": subjects, "diagnosis": ["CN", "AD"] * 20})
     maps = rng.normal(0.2, 1, (40, 1, 8, 8, 8))
     maps[:, 0, 3:5, 3:5, 3:5] += 2
-    groups = attended.groups_of(scans["subject_id"])
+    groups = attended.groups_of(attended.people(scans))
     assert all(scans.groupby("subject_id").apply(lambda g: len(set(groups[g.index])) == 1))
     sums = np.zeros((10, 3, 1, 8, 8, 8))
     np.add.at(sums, (groups, np.array([0, 2] * 20)), maps)
