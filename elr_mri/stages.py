@@ -21,7 +21,7 @@ VERSIONS = {
     "baseline": 3,
     "train": 6,
     "predict": 2,
-    "explain": 4,
+    "explain": 5,
     "lab": 3,
     "fuse": 1,
     "evaluate": 3,
