@@ -10,7 +10,7 @@ scan to scan cancels, what the model looks for in all of them stays. `aggregate_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,21 @@ def explain(
         view = View(settings, parts, box, even.cpu().numpy(), starts)
         if permuted_dir is not None:
             models[PERMUTED] = load_model(permuted_dir, device(on))
-        looked = {name: gather(one, scans, view, name) for name, one in models.items()}
+        looked, singles, lines = {}, [], []
+        for name, one in models.items():
+            found = gather(one, scans, view, name)
+            _count(found, name, scans, parts, singles, lines)
+            looked[name] = found if name == TRAINED else found.together()
         _write_maps(looked, model, scans, view, output_dir, np.array(every.meta["affine"]))
-        _write_tables(looked, scans, parts, settings, output_dir)
+        synthetic = bool((facts.get("trained_on") or {}).get("synthetic"))
+        CHECKS.write(pd.DataFrame(_checks(looked, parts, settings, synthetic)), output_dir / "checks.tsv")
+        looked.clear()  # before the next maps are held
         few = scans.at(np.unique(np.linspace(0, len(scans) - 1, min(settings.check_scans, len(scans))).astype(int)))
         steps = _cascade(model, models[RANDOM], few, view)
     CASCADE.write(steps, output_dir / "cascade.tsv")
-    synthetic = bool((facts.get("trained_on") or {}).get("synthetic"))
-    CHECKS.write(pd.DataFrame(_checks(looked, parts, settings, synthetic)), output_dir / "checks.tsv")
+    empty = pd.DataFrame(columns=[c.name for c in MASSES.columns])
+    MASSES.write(pd.concat(singles, ignore_index=True) if singles else empty, output_dir / "regions.tsv")
+    SHARES.write(pd.DataFrame(lines, columns=[c.name for c in SHARES.columns]), output_dir / "shares.tsv")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
         "cache": Cache.read(cache_dir).digest(),
@@ -160,6 +167,10 @@ class Looked:
     masses: dict[str, np.ndarray]
     missed: dict[str, float | None]
     logits: np.ndarray
+
+    def together(self) -> Looked:
+        """The same with all groups and classes summed: as many times smaller."""
+        return replace(self, sums={method: sums.sum(axis=(0, 1), keepdims=True) for method, sums in self.sums.items()})
 
 
 def gather(model: Model, scans: ScanSet, view: View, name: str = TRAINED) -> Looked:
@@ -245,16 +256,12 @@ def _write_maps(
         write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
 
 
-def _write_tables(looked: dict[str, Looked], scans: ScanSet, parts: Parts, settings: Explain, output_dir: Path) -> None:
-    """`regions.tsv` and `shares.tsv`; without regions both are empty."""
-    singles, lines = [pd.DataFrame(columns=[c.name for c in MASSES.columns])], []
-    for method in settings.methods if parts.regions else ():
-        for name, one in looked.items():
-            told = {"method": method, "model": name}
-            singles.append(attended.single(one.masses[method], scans.table, parts, **told))
-            lines += attended.rows(one.sums[method], one.masses[method], scans.table, parts, **told)
-    MASSES.write(pd.concat(singles[1:] or singles, ignore_index=True), output_dir / "regions.tsv")
-    SHARES.write(pd.DataFrame(lines, columns=[c.name for c in SHARES.columns]), output_dir / "shares.tsv")
+def _count(looked: Looked, name: str, scans: ScanSet, parts: Parts, singles: list, lines: list) -> None:
+    """Add what one model's maps say of the regions: tables of `MASSES` and lines of `SHARES`; nothing without regions."""
+    for method, masses in looked.masses.items():
+        told = {"method": method, "model": name}
+        singles.append(attended.single(masses, scans.table, parts, **told))
+        lines += attended.rows(looked.sums[method], masses, scans.table, parts, **told)
 
 
 def _cascade(model: Model, fresh_model: Model, few: ScanSet, view: View) -> pd.DataFrame:
