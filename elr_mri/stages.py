@@ -21,7 +21,7 @@ VERSIONS = {
     "baseline": 4,
     "train": 6,
     "predict": 3,
-    "explain": 4,
+    "explain": 5,
     "lab": 3,
     "fuse": 1,
     "evaluate": 3,
@@ -38,6 +38,6 @@ MEMORY_MB = {
     "measure": 2000,
     "train": 4000,
     "predict": 4000,
-    "explain": 4000,
+    "explain": 2000,
     "lab_images": 4000,
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from elr_mri.findings import style
+from elr_mri.findings import privacy, style
 from elr_mri.scans.saliency import (
     AGGREGATE,
     ALL,
@@ -27,6 +27,7 @@ from elr_mri.scans.saliency import (
     SINGLE,
     TRAINED,
 )
+from elr_mri.scans.table import CLASSES
 
 METHODS = {
     "gradient": "gradient",
@@ -87,13 +88,30 @@ COMPARED = {
 }
 
 
-def read(explain_dir: Path | None) -> dict[str, Any] | None:
-    """What the section says; None without maps, or where `explain` wrote none of the tables (an earlier version)."""
+def may_tell(explain_dir: Path, *, people: bool) -> frozenset[str]:
+    """Of whom the page may show what maps have in common: `all` and classes, without those of fewer than five persons.
+
+    people : whether it may show single persons, too; else a map of scans whose persons nobody counted (no `shares.tsv`) stays hidden
+    """
+    if people:
+        return frozenset((ALL, *CLASSES))
+    path = explain_dir / "shares.tsv"
+    counts = SHARES.read(path).groupby("class")["n_subjects"].max() if path.is_file() else {}
+    return frozenset(name for name in (ALL, *CLASSES) if counts.get(name, 0) >= privacy.FEWEST)
+
+
+def read(explain_dir: Path | None, *, people: bool = True) -> dict[str, Any] | None:
+    """What the section says; None without maps, or where `explain` wrote none of the tables (an earlier version).
+
+    people : whether the page may show what is of few persons (`may_tell`)
+    """
     if explain_dir is None or not (explain_dir / "checks.tsv").is_file():
         return None
     shares, checks = SHARES.read(explain_dir / "shares.tsv"), CHECKS.read(explain_dir / "checks.tsv")
     first = checks["method"].iloc[0]
-    failed = checks[checks["verdict"] == FAIL]
+    failed, told = checks[checks["verdict"] == FAIL], may_tell(explain_dir, people=people)
+    hidden = [name for name in CLASSES if name in set(shares["class"]) - told]
+    shares = shares[shares["class"].isin(told)]
     return {
         "method": METHODS.get(first, first),
         "meaning": MEANING.get(first, ""),
@@ -105,6 +123,7 @@ def read(explain_dir: Path | None) -> dict[str, Any] | None:
         "n_failed": len(failed),
         "n_made": int((checks["verdict"] != NOT_MADE).sum()),
         "several": checks["method"].nunique() > 1,
+        "hidden": hidden,
     }
 
 

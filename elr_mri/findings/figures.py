@@ -162,11 +162,12 @@ def draw_qc(pictures: Pictures, register_dir: Path, states: pd.DataFrame, called
 
 
 def viewer_maps(explain_dir: Path, *, people: bool) -> dict[str, brains.Volume]:
-    """Saliency for the viewer by title: overall, by class, of random weights; with `people` those of the example scans, too."""
+    """Saliency for the viewer by title: overall, by class, of random weights; with `people` of few persons and those of the example scans, too."""
+    told = believed.may_tell(explain_dir, people=people)
     rows = {
-        "saliency, all scans": "aggregate",
-        **{f"saliency, {name}": f"aggregate_{name}" for name in CLASSES},
-        "saliency, random weights": "aggregate_random",
+        **({"saliency, all scans": "aggregate"} if "all" in told else {}),
+        **{f"saliency, {name}": f"aggregate_{name}" for name in CLASSES if name in told},
+        **({"saliency, random weights": "aggregate_random"} if "all" in told else {}),
         **{f"saliency of the {name} scan": f"example_{name}" for name in (CLASSES if people else ())},
     }
     paths = {title: explain_dir / f"{stem}.nii.gz" for title, stem in rows.items()}
@@ -184,8 +185,11 @@ def viewer_scans(pack_dir: Path, explain_dir: Path | None, chosen: Mapping[str, 
 
 
 def draw_saliency(pictures: Pictures, explain_dir: Path, anatomy: brains.Anatomy, *, people: bool = True) -> None:
-    """`saliency` (all scans, each class, random weights or labels), `saliency_examples` (one scan of each class), `saliency_regions` (ratios, cascade)."""
-    rows = {"all": "", **{name: f"_{name}" for name in CLASSES}}
+    """`saliency` (all scans, each class, random weights or labels), `saliency_examples` (one scan of each class), `saliency_regions` (ratios, cascade); without `people` nothing of fewer than five persons."""
+    told = believed.may_tell(explain_dir, people=people)
+    if "all" not in told:
+        return
+    rows = {"all": "", **{name: f"_{name}" for name in CLASSES if name in told}}
     rows |= {"random\nweights": "_random", "random\nlabels": "_permuted"}
     whole = {title: explain_dir / f"aggregate{ending}.nii.gz" for title, ending in rows.items()}
     single = {name: explain_dir / f"example_{name}.nii.gz" for name in CLASSES if people}

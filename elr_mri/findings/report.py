@@ -254,7 +254,7 @@ def report(
         "baselines": baselines,
         "models": list(dict.fromkeys(results["model"])),
         "explained": explain_dir.name if explain_dir else None,
-        "believed": believed.read(explain_dir),
+        "believed": believed.read(explain_dir, people=people),
         "pictures": {name: page.picture(stem) for name, stem in pictures.stems.items()},
         "config": reproduce.shown(study),
         "config_digest": provenance.digest_json(study.model_dump(mode="json")),

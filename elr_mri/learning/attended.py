@@ -7,7 +7,6 @@ and the crop's edge and the background cannot make one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,11 @@ DRAWS, LEVEL = 1000, 0.95
 
 @dataclass(frozen=True)
 class Parts:
-    """`seen` (X, Y, Z) bool, the voxels that are counted; the regions as indices into them, flat; `reached`, the voxels that reach the network, brain or not."""
+    """What is looked at and counted, within a box of the packed grid: maps are held there alone, so that memory follows the crop and not the grid.
+
+    seen : (X, Y, Z) bool, the voxels that are counted; reached : (X, Y, Z) bool, those that reach the network, brain or not
+    regions : name to indices into the seen voxels, flat
+    """
 
     seen: np.ndarray
     reached: np.ndarray
@@ -54,14 +57,15 @@ class Parts:
 
 
 def read_parts(folder: Path | str | None, model: Model, meta: dict[str, Any]) -> Parts:
-    """The brain that reaches a model, and its regions from the folder of `regions`; without one all that reaches it, in no regions."""
+    """The brain that reaches a model, in the box of its central crop, and its regions from the folder of `regions`; without one all that reaches it, in no regions."""
     shape = tuple(meta["shape"])
+    box = crop_box(model, shape)
     seen = np.zeros(shape, dtype=bool)
-    seen[crop_box(model, shape)] = True
+    seen[box] = True
     if (informative := model.standardise.informative()) is not None:
         seen &= informative.cpu().numpy().reshape(-1, *shape).any(axis=0)
     if folder is None:
-        return Parts(seen, seen)
+        return Parts(seen[box], seen[box])
     image = nib.load(Path(folder) / "regions.nii.gz")
     if image.shape != shape or not np.allclose(image.affine, meta["affine"], atol=1e-3):
         raise BadInput(
@@ -71,11 +75,14 @@ def read_parts(folder: Path | str | None, model: Model, meta: dict[str, Any]) ->
             fix="Run `elr-mri regions` with the study's config.",
         )
     table = SEGMENTS.read(Path(folder) / "regions.tsv")
-    return parts_of(np.asarray(image.dataobj), dict(zip(table["region"], table["number"], strict=True)), seen)
+    return parts_of(np.asarray(image.dataobj), dict(zip(table["region"], table["number"], strict=True)), seen, box)
 
 
-def parts_of(numbers: np.ndarray, names: dict[str, int], reached: np.ndarray) -> Parts:
-    """Regions by number, the totals of both sides, the medial temporal ones together and what lies one voxel about them."""
+def parts_of(numbers: np.ndarray, names: dict[str, int], reached: np.ndarray, box: tuple[slice, ...] = ()) -> Parts:
+    """Regions by number, the totals of both sides, the medial temporal ones together and what lies one voxel about them.
+
+    numbers, reached : (X, Y, Z) of the packed grid; what is reached lies in `box`
+    """
     seen = reached & (numbers > 0)
     masks = {name: numbers == number for name, number in names.items() if name != REST}
     sides = {total: [masks[name] for name in pair if name in masks] for total, pair in TOTALS.items()}
@@ -84,12 +91,20 @@ def parts_of(numbers: np.ndarray, names: dict[str, int], reached: np.ndarray) ->
     around = ndimage.binary_dilation(lobes) & ~lobes
     masks |= {LOBES: lobes, AROUND: around, REST: (numbers > 0) & ~lobes & ~around}
     kept = {name: np.flatnonzero(mask[seen]) for name, mask in masks.items()}
-    return Parts(seen, reached, {name: index for name, index in kept.items() if len(index)})
+    return Parts(seen[box], reached[box], {name: index for name, index in kept.items() if len(index)})
 
 
-def groups_of(subjects: Sequence[str], seed: int = 0) -> np.ndarray:
-    """(n_scans,) int: each subject's group, all groups about as large."""
-    names, places = np.unique(np.asarray(subjects), return_inverse=True)
+def people(scans: pd.DataFrame) -> np.ndarray:
+    """(n_scans,) int: whose scan each is; an id is a cohort's own, so that those of two cohorts are two people."""
+    return scans.groupby(["cohort", "subject_id"]).ngroup().to_numpy()
+
+
+def groups_of(persons: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(n_scans,) int: each person's group, all groups about as large.
+
+    persons : (n_scans,), as `people` tells them
+    """
+    names, places = np.unique(persons, return_inverse=True)
     dealt = np.random.default_rng(seed).permutation(len(names)) % min(N_GROUPS, len(names))
     return dealt[places]
 
@@ -104,19 +119,19 @@ def rows(sums: np.ndarray, masses: np.ndarray, scans: pd.DataFrame, parts: Parts
     masses : (n_scans, n_regions) float
         Each region's share of each scan's map.
     scans : DataFrame
-        subject_id and diagnosis of every scan.
+        cohort, subject_id and diagnosis of every scan.
     """
-    lines = []
+    lines, persons = [], people(scans)
     for name in (ALL, *CLASSES):
         mine = np.ones(len(scans), dtype=bool) if name == ALL else (scans["diagnosis"] == name).to_numpy()
         if not mine.any():
             continue
         by_group = sums.sum(axis=1) if name == ALL else sums[:, CLASSES.index(name)]
         facts = {**told, "class": name, "n_scans": int(mine.sum())}
-        facts["n_subjects"] = int(scans.loc[mine, "subject_id"].nunique())
+        facts["n_subjects"] = len(np.unique(persons[mine]))
         ways = {
             AGGREGATE: jackknife(by_group, parts),
-            SINGLE: resampled(masses[mine], scans.loc[mine, "subject_id"].to_numpy()),
+            SINGLE: resampled(masses[mine], persons[mine]),
         }
         for way, (share, low, high) in ways.items():
             for k, region in enumerate(parts.regions):
@@ -144,9 +159,9 @@ def jackknife(by_group: np.ndarray, parts: Parts) -> tuple[np.ndarray, np.ndarra
     return share, share / reach, share * reach
 
 
-def resampled(masses: np.ndarray, subjects: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean shares (n_regions,) over scans, with the percentile interval over draws of subjects; NaN for one subject."""
-    names, places = np.unique(subjects, return_inverse=True)
+def resampled(masses: np.ndarray, persons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean shares (n_regions,) over scans, with the percentile interval over draws of people; NaN for one."""
+    names, places = np.unique(persons, return_inverse=True)
     share = masses.mean(axis=0)
     if len(names) < 2:
         return share, np.full_like(share, np.nan), np.full_like(share, np.nan)
@@ -160,6 +175,7 @@ def resampled(masses: np.ndarray, subjects: np.ndarray) -> tuple[np.ndarray, np.
 def single(masses: np.ndarray, scans: pd.DataFrame, parts: Parts, **told: str) -> pd.DataFrame:
     """Lines of `MASSES`: each scan's share in each region."""
     wide = pd.DataFrame(np.clip(masses, 0, 1), columns=list(parts.regions))
-    wide = pd.concat([scans[["scan_id", "subject_id", "diagnosis"]].reset_index(drop=True), wide], axis=1)
-    long = wide.melt(["scan_id", "subject_id", "diagnosis"], var_name="region", value_name="mass_share")
+    told_of = ["scan_id", "cohort", "subject_id", "diagnosis"]
+    wide = pd.concat([scans[told_of].reset_index(drop=True), wide], axis=1)
+    long = wide.melt(told_of, var_name="region", value_name="mass_share")
     return long.assign(**told)

@@ -42,6 +42,7 @@ def attributions(
     *,
     starts: Tensor | None = None,
     shifts: Sequence[Shift] = SHIFTS,
+    seeds: Sequence[int] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The maps of some scans by every method of `settings`.
 
@@ -51,6 +52,8 @@ def attributions(
     ages_years : (batch,) float or None
     starts : (n, n_channels, X, Y, Z) packed values
         Where the paths of `integrated` begin; the scan's own age stays.
+    seeds : (batch,) int
+        Of each scan's own noise for `smoothgrad`; by default 0, 1, …
 
     Returns
     -------
@@ -66,8 +69,9 @@ def attributions(
     if "gradient-input" in settings.methods:
         maps["gradient-input"] = slopes * seen
     if "smoothgrad" in settings.methods:
+        seeds = range(len(seen)) if seeds is None else seeds
         maps["smoothgrad"] = smoothgrad(
-            model, seen, ages_years, boxes, samples=settings.samples, noise=settings.noise, seed=0
+            model, seen, ages_years, boxes, samples=settings.samples, noise=settings.noise, seeds=seeds
         )
     if "integrated" in settings.methods:
         maps["integrated"] = integrated(
@@ -113,19 +117,22 @@ def smoothgrad(
     *,
     samples: int,
     noise: float,
-    seed: int,
+    seeds: Sequence[int],
 ) -> Tensor:
     """Mean gradient over noisy copies, each seen through the next of `boxes`; like `gradient` where `noise` is 0 and every box has its turn.
 
     The noise's standard deviation is `noise` times that of the scan's crop: the range of a standardised scan, by which the paper measures, is that of a few odd voxels.
+    Each scan has its own noise, by its seed, whatever the batch that it comes in.
     """
-    drawn = torch.Generator(seen.device).manual_seed(seed)
+    drawn = [torch.Generator(seen.device).manual_seed(seed) for seed in seeds]
     total = torch.zeros_like(seen)
     for sample in range(samples):
         box = boxes[sample % len(boxes)]
         crops = seen[(..., *box)]
         spread = noise * crops.std(dim=(1, 2, 3, 4), keepdim=True)
-        noisy = crops + spread * torch.randn(crops.shape, generator=drawn, device=crops.device)
+        noisy = crops + spread * torch.stack(
+            [torch.randn(crops.shape[1:], generator=one, device=crops.device) for one in drawn]
+        )
         total[(..., *box)] += slope(model, noisy, ages_years)[0]
     return total / samples
 

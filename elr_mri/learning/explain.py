@@ -10,7 +10,7 @@ scan to scan cancels, what the model looks for in all of them stays. `aggregate_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import Cache, by_channel
 from elr_mri.learning import attended, sanity
 from elr_mri.learning.attended import Parts
-from elr_mri.learning.attribution import SHIFTS, attributions, change, crop_box
+from elr_mri.learning.attribution import SHIFTS, Box, attributions, change, crop_box
 from elr_mri.learning.checkpoint import Model, check_grid, load_model, read_facts
 from elr_mri.learning.dataset import ScanSet, read_scan_set
 from elr_mri.learning.reach import fresh, reach
@@ -41,6 +41,8 @@ from elr_mri.stages import VERSIONS
 VERSION = VERSIONS["explain"]
 
 TINY = np.finfo(np.float32).tiny
+#: Scans that are mapped at a time have no more voxels of the packed grid together than this, and are no more than so many.
+BATCH_VOXELS, BATCH_SCANS = 3_000_000, 8
 
 
 def explain(
@@ -80,19 +82,27 @@ def explain(
         model = load_model(model_dir, device(on))
         parts = attended.read_parts(regions_dir, model, every.meta)
         starts = _starts(every, settings)
+        box = crop_box(model, every.meta["shape"])
         models = {TRAINED: model, RANDOM: fresh(model, facts, facts["seed"] + 1)}
         even = reach(model, facts, every.meta["shape"], float(scans.ages_years.mean()))
-        view = View(settings, parts, even.cpu().numpy(), starts)
+        view = View(settings, parts, box, even.cpu().numpy(), starts)
         if permuted_dir is not None:
             models[PERMUTED] = load_model(permuted_dir, device(on))
-        looked = {name: gather(one, scans, view, name) for name, one in models.items()}
+        looked, singles, lines = {}, [], []
+        for name, one in models.items():
+            found = gather(one, scans, view, name)
+            _count(found, name, scans, parts, singles, lines)
+            looked[name] = found if name == TRAINED else found.together()
         _write_maps(looked, model, scans, view, output_dir, np.array(every.meta["affine"]))
-        _write_tables(looked, scans, parts, settings, output_dir)
+        synthetic = bool((facts.get("trained_on") or {}).get("synthetic"))
+        CHECKS.write(pd.DataFrame(_checks(looked, parts, settings, synthetic)), output_dir / "checks.tsv")
+        looked.clear()  # before the next maps are held
         few = scans.at(np.unique(np.linspace(0, len(scans) - 1, min(settings.check_scans, len(scans))).astype(int)))
         steps = _cascade(model, models[RANDOM], few, view)
     CASCADE.write(steps, output_dir / "cascade.tsv")
-    synthetic = bool((facts.get("trained_on") or {}).get("synthetic"))
-    CHECKS.write(pd.DataFrame(_checks(looked, parts, settings, synthetic)), output_dir / "checks.tsv")
+    empty = pd.DataFrame(columns=[c.name for c in MASSES.columns])
+    MASSES.write(pd.concat(singles, ignore_index=True) if singles else empty, output_dir / "regions.tsv")
+    SHARES.write(pd.DataFrame(lines, columns=[c.name for c in SHARES.columns]), output_dir / "shares.tsv")
     inputs = {
         "model": digest_file(Path(model_dir) / "model.safetensors"),
         "cache": Cache.read(cache_dir).digest(),
@@ -109,33 +119,45 @@ def explain(
 
 @dataclass(frozen=True)
 class View:
-    """How all models are looked at: by which methods, over which parts of the brain, maps divided by which reach (X, Y, Z), paths from which scans."""
+    """How all models are looked at: by which methods, over which parts of the brain, in which box of the packed grid (the central crop), maps divided by which reach (X, Y, Z), paths from which scans."""
 
     settings: Explain
     parts: Parts
+    box: Box
     reach: np.ndarray
     starts: Tensor | None
 
     def maps(
-        self, model: Model, volumes: Tensor, ages_years: Tensor
-    ) -> tuple[dict[str, np.ndarray], dict[str, Tensor], Tensor]:
-        """Maps as counted and shown, maps as they came, both by method, and logits."""
-        raw, logits = attributions(model, volumes, ages_years, self.settings, starts=self.starts)
-        return {method: normalised(self.shown(found.numpy())) for method, found in raw.items()}, raw, logits
+        self, model: Model, scans: ScanSet, places: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], Tensor | None, Tensor]:
+        """Maps of some scans as counted and shown, by method, within the box; what those of `integrated` sum to and should (None without it); and logits."""
+        volumes, ages = _batch(model, scans, places)
+        raw, logits = attributions(model, volumes, ages, self.settings, starts=self.starts, seeds=places.tolist())
+        sums = _sums(model, volumes, ages, raw["integrated"], self.starts) if "integrated" in raw else None
+        maps = {}
+        for method in list(raw):  # one at a time: each is as large as the scans
+            maps[method] = normalised(self.shown(raw.pop(method).numpy()))
+        return maps, sums, logits
 
     def shown(self, maps: np.ndarray) -> np.ndarray:
-        """Maps (batch, n_channels, X, Y, Z) divided by the reach, smoothed with their signs, 0 where nothing reaches the network."""
+        """Maps (batch, n_channels, X, Y, Z) of the whole grid → (batch, n_channels, x, y, z) of the box: divided by the reach, smoothed with their signs, 0 where nothing reaches the network."""
         fine = self.settings.smooth_voxels
         maps = maps / self.reach
         maps = ndimage.gaussian_filter(maps, (0, 0, fine, fine, fine)) if fine else maps
-        return maps * self.parts.reached
+        return maps[(..., *self.box)] * self.parts.reached
+
+    def whole(self, values: np.ndarray) -> np.ndarray:
+        """A map (x, y, z) of the box on the whole grid (X, Y, Z)."""
+        grid = np.zeros(self.reach.shape, dtype=np.float32)
+        grid[self.box] = values
+        return grid
 
 
 @dataclass(frozen=True)
 class Looked:
     """What one model's maps came to, by method.
 
-    sums : (n_groups, n_classes, n_channels, X, Y, Z) float32, normalised signed maps summed by group of subjects and class
+    sums : (n_groups, n_classes, n_channels, x, y, z) float32, normalised signed maps within the crop, summed by group of people and class
     masses : (n_scans, n_regions), each region's share of each scan's map
     missed : by what share integrated gradients missed the change of the evidence; None for other methods
     logits : (n_scans, n_classes) float32
@@ -146,39 +168,42 @@ class Looked:
     missed: dict[str, float | None]
     logits: np.ndarray
 
+    def together(self) -> Looked:
+        """The same with all groups and classes summed: as many times smaller."""
+        return replace(self, sums={method: sums.sum(axis=(0, 1), keepdims=True) for method, sums in self.sums.items()})
 
-def gather(model: Model, scans: ScanSet, view: View, name: str = TRAINED, *, batch_size: int = 8) -> Looked:
+
+def gather(model: Model, scans: ScanSet, view: View, name: str = TRAINED) -> Looked:
     """Map every scan; only sums and shares are held."""
-    settings, parts = view.settings, view.parts
-    groups, labels = attended.groups_of(scans.table["subject_id"].tolist()), scans.labels.numpy()
-    shape = (groups.max() + 1, len(CLASSES), *by_channel(scans.volumes[0]).shape)
-    sums = {method: np.zeros(shape, dtype=np.float32) for method in settings.methods}
-    masses, missed, logits = {method: [] for method in settings.methods}, [], []
+    methods, parts = view.settings.methods, view.parts
+    groups, labels = attended.groups_of(attended.people(scans.table)), scans.labels.numpy()
+    n_channels, *grid = by_channel(scans.volumes[0]).shape
+    shape = (groups.max() + 1, len(CLASSES), n_channels, *parts.seen.shape)
+    sums = {method: np.zeros(shape, dtype=np.float32) for method in methods}
+    masses, told, logits = {method: [] for method in methods}, [], []
+    batch_size = int(np.clip(BATCH_VOXELS // np.prod(grid), 1, BATCH_SCANS))
     for start in range(0, len(scans), batch_size):
         here = np.arange(start, min(start + batch_size, len(scans)))
-        volumes, ages = _batch(model, scans, here)
-        maps, raw, told = view.maps(model, volumes, ages)
-        for method in settings.methods:
-            found = maps[method]
+        maps, one, scores = view.maps(model, scans, here)
+        for method, found in maps.items():
             np.add.at(sums[method], (groups[here], labels[here]), found)
             if parts.regions:
                 masses[method].append(parts.shares(parts.counted(found)))
-        if "integrated" in settings.methods:
-            missed.append(_missed(model, volumes, ages, raw["integrated"], view.starts))
-        logits.append(told.numpy())
+        told.append(one)
+        logits.append(scores.numpy())
         print(f"explain: {name}, {here[-1] + 1} of {len(scans)} scans", flush=True)
-    found = {method: np.concatenate(masses[method]) for method in settings.methods if parts.regions}
-    lost = {method: float(np.mean(missed)) if method == "integrated" else None for method in settings.methods}
+    found = {method: np.concatenate(masses[method]) for method in methods if parts.regions}
+    lost = {method: sanity.missed(*torch.cat(told, dim=1)) if method == "integrated" else None for method in methods}
     return Looked(sums, found, lost, np.concatenate(logits))
 
 
 def normalised(maps: np.ndarray) -> np.ndarray:
-    """Maps (batch, n_channels, X, Y, Z) whose magnitudes each sum to 1; a map of zeros stays."""
+    """Maps (batch, n_channels, x, y, z) whose magnitudes each sum to 1; a map of zeros stays."""
     return maps / np.maximum(np.abs(maps).sum(axis=(1, 2, 3, 4), keepdims=True), TINY)
 
 
 def magnitude(values: np.ndarray) -> np.ndarray:
-    """A map (n_channels, X, Y, Z) without its signs, summed over the channels and to 1: (X, Y, Z)."""
+    """A map (n_channels, x, y, z) without its signs, summed over the channels and to 1: (x, y, z)."""
     size = np.abs(values).sum(axis=0)
     return size / max(size.sum(), TINY)
 
@@ -200,11 +225,11 @@ def _starts(every: ScanSet, settings: Explain) -> Tensor | None:
     return train.read(chosen)
 
 
-def _missed(model: Model, volumes: Tensor, ages: Tensor, maps: Tensor, starts: Tensor) -> float:
-    """By what share a batch's integrated gradients miss the changes of the evidence."""
+def _sums(model: Model, volumes: Tensor, ages: Tensor, maps: Tensor, starts: Tensor) -> Tensor:
+    """(2, batch): what the integrated gradients of some scans sum to, and the changes of the evidence, which they should."""
     boxes = [crop_box(model, volumes.shape[2:], shift) for shift in SHIFTS]
-    told = change(model, model.standardise(volumes), ages, boxes, model.standardise(starts.to(volumes.device)))
-    return sanity.missed(maps, told.cpu())
+    asked = change(model, model.standardise(volumes), ages, boxes, model.standardise(starts.to(volumes.device)))
+    return torch.stack([maps.flatten(1).sum(dim=1), asked.cpu()])
 
 
 def _write_maps(
@@ -214,36 +239,29 @@ def _write_maps(
     for stale in output_dir.rglob("*.nii.gz"):
         stale.unlink()
     examples = _examples(scans, looked[TRAINED].logits)
-    shown = {
-        line.diagnosis: view.maps(model, *_batch(model, scans, np.array([line.place])))[0]
-        for line in examples.itertuples()
-    }
+    shown = {line.diagnosis: view.maps(model, scans, np.array([line.place]))[0] for line in examples.itertuples()}
     for place, method in reversed(list(enumerate(view.settings.methods))):
         folder = output_dir / method if place else output_dir
         sums = looked[TRAINED].sums[method].sum(axis=0, dtype=np.float64)
         for label, name in enumerate(CLASSES):
             if (scans.labels == label).any():
-                write_map(magnitude(sums[label]), affine, folder / f"aggregate_{name}.nii.gz")
+                write_map(view.whole(magnitude(sums[label])), affine, folder / f"aggregate_{name}.nii.gz")
         for name in [name for name in looked if name != TRAINED]:
             total = looked[name].sums[method].sum(axis=(0, 1), dtype=np.float64)
-            write_map(magnitude(total), affine, folder / f"aggregate_{name}.nii.gz")
+            write_map(view.whole(magnitude(total)), affine, folder / f"aggregate_{name}.nii.gz")
         for name, maps in shown.items():
-            write_map(magnitude(maps[method][0]), affine, folder / f"example_{name}.nii.gz")
-        write_map(magnitude(sums.sum(axis=0)), affine, folder / "aggregate.nii.gz")
+            write_map(view.whole(magnitude(maps[method][0])), affine, folder / f"example_{name}.nii.gz")
+        write_map(view.whole(magnitude(sums.sum(axis=0))), affine, folder / "aggregate.nii.gz")
     with atomic(output_dir / "examples.tsv") as draft:
         write_tsv(examples.rename(columns={"diagnosis": "class"})[["class", "scan_id", "p", "right", "row"]], draft)
 
 
-def _write_tables(looked: dict[str, Looked], scans: ScanSet, parts: Parts, settings: Explain, output_dir: Path) -> None:
-    """`regions.tsv` and `shares.tsv`; without regions both are empty."""
-    singles, lines = [pd.DataFrame(columns=[c.name for c in MASSES.columns])], []
-    for method in settings.methods if parts.regions else ():
-        for name, one in looked.items():
-            told = {"method": method, "model": name}
-            singles.append(attended.single(one.masses[method], scans.table, parts, **told))
-            lines += attended.rows(one.sums[method], one.masses[method], scans.table, parts, **told)
-    MASSES.write(pd.concat(singles[1:] or singles, ignore_index=True), output_dir / "regions.tsv")
-    SHARES.write(pd.DataFrame(lines, columns=[c.name for c in SHARES.columns]), output_dir / "shares.tsv")
+def _count(looked: Looked, name: str, scans: ScanSet, parts: Parts, singles: list, lines: list) -> None:
+    """Add what one model's maps say of the regions: tables of `MASSES` and lines of `SHARES`; nothing without regions."""
+    for method, masses in looked.masses.items():
+        told = {"method": method, "model": name}
+        singles.append(attended.single(masses, scans.table, parts, **told))
+        lines += attended.rows(looked.sums[method], masses, scans.table, parts, **told)
 
 
 def _cascade(model: Model, fresh_model: Model, few: ScanSet, view: View) -> pd.DataFrame:
@@ -251,14 +269,18 @@ def _cascade(model: Model, fresh_model: Model, few: ScanSet, view: View) -> pd.D
     columns, settings = [c.name for c in CASCADE.columns], view.settings
     if not settings.check_scans:
         return pd.DataFrame(columns=columns)
-    whole = gather(model, few, view, "for the cascade").sums
+    whole = _totals(gather(model, few, view, "for the cascade"))
     lines = [(method, 0, "none", 1.0) for method in settings.methods]
     for step, (layer, changed) in enumerate(sanity.cascade(model, fresh_model), start=1):
-        found = gather(changed, few, view, f"fresh down to {layer}").sums
+        found = _totals(gather(changed, few, view, f"fresh down to {layer}"))
         for method in settings.methods:
-            pair = (sums[method].sum(axis=(0, 1)) for sums in (whole, found))
-            lines.append((method, step, layer, sanity.rank_correlation(*pair, view.parts)))
+            lines.append((method, step, layer, sanity.rank_correlation(whole[method], found[method], view.parts)))
     return pd.DataFrame(lines, columns=columns)
+
+
+def _totals(looked: Looked) -> dict[str, np.ndarray]:
+    """The signed mean map by method, (n_channels, x, y, z), but for a factor."""
+    return {method: sums.sum(axis=(0, 1)) for method, sums in looked.sums.items()}
 
 
 def _checks(looked: dict[str, Looked], parts: Parts, settings: Explain, synthetic: bool) -> list[dict[str, Any]]:

@@ -117,7 +117,6 @@ def _parted(layers: list, n: int) -> list[list]:
     return [layers[a:b] for a, b in zip(edges[:-1], edges[1:])]
 
 
-def missed(maps: torch.Tensor, changes: torch.Tensor) -> float:
-    """By what share integrated gradients (batch, …) miss the changes of the evidence (batch,), over all scans together."""
-    sums = maps.flatten(1).sum(dim=1)
+def missed(sums: torch.Tensor, changes: torch.Tensor) -> float:
+    """By what share sums of integrated gradients (n_scans,) miss the changes of the evidence (n_scans,), over all scans together."""
     return float((sums - changes).abs().sum() / changes.abs().sum().clamp_min(1e-12))

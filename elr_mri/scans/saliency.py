@@ -41,6 +41,7 @@ MASSES = Schema(
         Column("method"),
         Column("model", allowed=MODELS),
         Column("scan_id"),
+        Column("cohort"),
         Column("subject_id"),
         Column("diagnosis", allowed=CLASSES),
         Column("region"),

@@ -1,5 +1,6 @@
 """The section on saliency: figures with all three planes and a named colour bar, ratios, and checks that are shown as they came out."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import tiny_study as study
 
 from elr_mri.errors import BadInput
 from elr_mri.findings import believed, brains, page, style
-from elr_mri.findings.figures import Pictures, draw_saliency, read_anatomy
-from elr_mri.scans.saliency import CHECKS, LOBES
+from elr_mri.findings.figures import Pictures, draw_saliency, read_anatomy, viewer_maps
+from elr_mri.scans.saliency import CHECKS, LOBES, SHARES
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, brains.Anatom
     return root / "explain" / "wide", read_anatomy(told.register.template, None, told.measure.labels)
 
 
-def section(folder: Path | None, pictures: dict[str, str]) -> str:
+def section(folder: Path | None, pictures: dict[str, str], *, people: bool = True) -> str:
     """The section alone."""
-    context = {"believed": believed.read(folder), "pictures": pictures, "explained": "wide", "people": True}
+    told = believed.read(folder, people=people)
+    context = {"believed": told, "pictures": pictures, "explained": "wide", "people": people}
     return page.render("sections/saliency.html.j2", context)
 
 
@@ -49,6 +51,53 @@ def test_every_figure_of_the_section_is_drawn(drawn, tmp_path: Path) -> None:
         draw_saliency(pictures, folder, anatomy)
     assert set(pictures.stems) == {"saliency", "saliency_examples", "saliency_regions"}
     assert all(stem.with_name(f"{stem.name}.svg").is_file() for stem in pictures.stems.values())
+
+
+def counted(folder: Path, **persons: int) -> None:
+    """Say of how many persons the scans of a class, or all, are."""
+    shares = SHARES.read(folder / "shares.tsv")
+    for name, n in persons.items():
+        shares.loc[shares["class"] == name, ["n_scans", "n_subjects"]] = n
+    SHARES.write(shares, folder / "shares.tsv")
+
+
+def test_a_class_of_few_persons_is_told_in_the_house_and_of_phantoms_alone(drawn, tmp_path: Path) -> None:
+    folder, anatomy = tmp_path / "wide", drawn[1]
+    shutil.copytree(drawn[0], folder)
+    counted(folder, MCI=4, CN=5)
+    drawing = {}
+    for people in (True, False):
+        pictures = Pictures(tmp_path / f"{people}", {})
+        with style.drawing():
+            draw_saliency(pictures, folder, anatomy, people=people)
+        drawing[people] = pictures.stems["saliency"].with_name("saliency.svg").read_text()
+    assert all(f"<!-- {name} -->" in drawing[True] for name in ("all", "CN", "MCI", "AD"))
+    assert (
+        all(f"<!-- {name} -->" in drawing[False] for name in ("all", "CN", "AD"))
+        and "<!-- MCI -->" not in drawing[False]
+    )
+    assert "saliency, MCI" in viewer_maps(folder, people=True)
+    assert set(viewer_maps(folder, people=False)) == {"saliency, all scans", "saliency, CN", "saliency, AD"}
+    assert [row["class"] for row in believed.read(folder, people=False)["lobes"]] == ["all", "CN", "AD"]
+    html = section(folder, {"saliency": "data:,"}, people=False)
+    assert '<td class="left">MCI</td>' not in html and "Maps of MCI are of fewer than five persons" in html
+    assert '<td class="left">MCI</td>' in section(folder, {"saliency": "data:,"})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_maps_of_few_persons_or_of_nobody_knows_how_many_stay_in_the_house(drawn, tmp_path: Path, known: bool) -> None:
+    folder, anatomy = tmp_path / "wide", drawn[1]
+    shutil.copytree(drawn[0], folder)
+    if known:
+        counted(folder, all=4)
+    else:
+        (folder / "shares.tsv").unlink()
+    pictures = Pictures(tmp_path, {})
+    draw_saliency(pictures, folder, anatomy, people=False)
+    assert not pictures.stems and "saliency, all scans" not in viewer_maps(folder, people=False)
+    assert believed.may_tell(folder, people=False) <= {"CN", "MCI", "AD"}
+    html = page.render("sections/saliency.html.j2", {"pictures": {}, "explained": "wide", "people": False})
+    assert "shown in in-house copies alone" in html
 
 
 def test_ratios_stand_in_the_table_beside_those_of_fresh_weights(tmp_path: Path) -> None:
