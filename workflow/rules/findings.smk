@@ -23,6 +23,12 @@ def compared(step):
     return list(dict.fromkeys(path for name in asked for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])))
 
 
+def told(name):
+    """The section of a step whose table counts people: exactly for a page that stays in the house, unless the section says otherwise."""
+    exact = {"min_cell": 0} if (config.get("report") or {}).get("in_house") else {}
+    return json.dumps(exact | (config.get(name) or {}), sort_keys=True)
+
+
 def if_ablated(files):
     """Inputs of the report where ablations are asked for, and from then on: a study that never made them trains none."""
 
@@ -127,7 +133,7 @@ rule subgroups:
     output:
         report(FINDINGS / "tables" / "subgroups.tsv", caption="../report/subgroups.rst", category="Results"),
     params:
-        config=section("subgroups"),
+        config=told("subgroups"),
         version=VERSIONS["subgroups"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "subgroups.log",
@@ -145,7 +151,7 @@ rule progression:
         survival=report(FINDINGS / "tables" / "survival.tsv", caption="../report/progression.rst", category="Results"),
         followed=report(FINDINGS / "tables" / "followed.tsv", caption="../report/progression.rst", category="Results"),
     params:
-        config=section("progression"),
+        config=told("progression"),
         version=VERSIONS["progression"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "progression.log",
@@ -163,7 +169,7 @@ rule shift:
     output:
         report(FINDINGS / "tables" / "shift.tsv", caption="../report/shift.rst", category="Results"),
     params:
-        config=section("shift"),
+        config=told("shift"),
         version=VERSIONS["shift"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "shift.log",
