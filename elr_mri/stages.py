@@ -28,7 +28,7 @@ VERSIONS = {
     "subgroups": 1,
     "progression": 1,
     "shift": 1,
-    "report": 8,
+    "report": 9,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.
