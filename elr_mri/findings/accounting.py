@@ -31,6 +31,9 @@ FAILURES = {
 #: Reasons to exclude an image that tell something of the person, not of the image.
 PERSONAL = ("withdrawn", "no-diagnosis", "impaired-not-mci", "dementia-not-ad", "other-diagnosis", "no-age")
 
+#: Stands in place of a reason that would tell something of so few people.
+NOT_TOLD = "for a reason that is told in in-house copies"
+
 #: `review` tells how many of the packed scans quality control marks to be looked at. `diagnosis` is blank in sums.
 ACCOUNTING = Schema(
     name="accounting",
@@ -187,6 +190,8 @@ def shown(table: pd.DataFrame, *, in_house: bool) -> pd.DataFrame:
             for i in rows.index:
                 if i in small or told[i] == privacy.HIDDEN:
                     texts.loc[i, "images"] = told[i]
+            if len(rows) == len(small) == 1:  # found − kept tells how many: then not why
+                texts.loc[rows.index, "reason"] = NOT_TOLD
     return texts
 
 

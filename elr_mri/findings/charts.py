@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,6 +12,8 @@ from elr_mri.findings import privacy, style, words
 from elr_mri.findings.metrics import CHANCE
 from elr_mri.scans.table import CLASSES
 
+#: Confusion matrices beside each other: with more their numbers could not be read.
+MATRICES = 5
 METRIC_TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
@@ -157,22 +161,28 @@ def volumes_by_class(volumes: pd.DataFrame, *, dots: bool) -> Figure:
 
 
 def confusion_matrices(confusion: pd.DataFrame) -> Figure:
-    """Where scans of each class went, in percent of the class, with counts: a row per group, a column per model."""
+    """Where scans of each class went, in percent of the class, with counts: rows of at most `MATRICES` models for each group."""
     groups = _groups(confusion)
     models = list(dict.fromkeys(confusion["model"]))
-    drawn = style.figure(1.55 * len(models) + 0.6, 2.0 * len(groups))
-    panels = drawn.subplots(len(groups), len(models), squeeze=False, sharey=True)
-    for row, (cohort, split) in zip(panels, groups, strict=True):
-        for axes, model in zip(row, models, strict=True):
+    n_rows = -(-len(models) // MATRICES)
+    n_columns = -(-len(models) // n_rows)
+    drawn = style.figure(1.75 * n_columns + 0.6, 1.95 * n_rows * len(groups) + 0.2)
+    panels = drawn.subplots(n_rows * len(groups), n_columns, squeeze=False, sharey=True)
+    for number, (cohort, split) in enumerate(groups):
+        rows = panels[number * n_rows : (number + 1) * n_rows]
+        for axes, model in itertools.zip_longest(rows.flat, models):
+            if model is None:
+                axes.set_visible(False)
+                continue
             here = confusion[
                 (confusion["cohort"] == cohort) & (confusion["split"] == split) & (confusion["model"] == model)
             ]
             counts = here.groupby(["diagnosis", "predicted"])["n_scans"].sum(min_count=1).unstack()
             _matrix(axes, counts.reindex(index=CLASSES, columns=CLASSES, fill_value=0).to_numpy(float))
             axes.set_title(model, fontsize=9)
-        row[0].set_ylabel(f"{style.group_title(cohort, split)}\ntrue class")
-    for axes in panels[-1]:
-        axes.set_xlabel("predicted")
+        for axes in rows[:, 0]:
+            axes.set_ylabel(f"{style.group_title(cohort, split)}\ntrue class")
+    drawn.supxlabel("predicted", fontsize=9)
     return drawn
 
 
@@ -187,7 +197,7 @@ def _matrix(axes, counts: np.ndarray) -> None:
             "not told" if np.isnan(value) else f"{100 * value:.0f}%\n{counts[true, predicted]:.0f}",
             ha="center",
             va="center",
-            fontsize=6.5,
+            fontsize=7,
             color="white" if value > 0.55 else style.INK,
         )
     axes.set_xticks(range(len(CLASSES)), CLASSES)

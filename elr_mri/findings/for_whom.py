@@ -221,7 +221,13 @@ def _count(n: Any) -> str:
 
 
 def _mean(mean: float, sd: float) -> str:
-    return "–" if pd.isna(mean) else f"{mean:.3g} ({sd:.2g})"
+    return "–" if pd.isna(mean) else f"{_digits(mean, 3)} ({_digits(sd, 2)})"
+
+
+def _digits(value: float, n: int) -> str:
+    """A number with `n` significant digits, and all of those before the point."""
+    rounded = float(f"{value:.{n}g}")
+    return f"{value:,.0f}" if abs(rounded) >= 10**n else f"{rounded:g}"
 
 
 def _signed(value: float) -> str:

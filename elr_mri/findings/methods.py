@@ -234,7 +234,9 @@ def _training(by_slug: Mapping[str, Mapping[str, Any]]) -> str:
         "at random places" if shift == {None} else f"up to {each('shift_max')} voxels from the centre" if shift != {0} else "at the centre"
     )  # fmt: skip
     blur = (
-        f", blurred by up to {each('blur_sigma_max')} voxels" if any(one["blur_sigma_max"] for one in settings) else ""
+        f", blurred by up to {(sigma := each('blur_sigma_max'))} voxel{'s' * (sigma != '1')}"
+        if any(one["blur_sigma_max"] for one in settings)
+        else ""
     )
     return (
         f"{optimizer}; peak learning rate {each('learning_rate')}, batches of {each('batch_size')}, {each('epochs')} epochs; training views were crops of "

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +20,8 @@ import pandas as pd
 from elr_mri import provenance
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES
+from elr_mri.sections.findings import FEWEST
 
-#: Smaller counts of people are not told.
-FEWEST = 5
 SMALL, HIDDEN, GONE = f"<{FEWEST}", "hidden", "…"
 #: Dates, in the forms in which folders, tables and file names write them.
 DATES = re.compile(
@@ -116,7 +116,16 @@ def names(scans: pd.DataFrame, notes: pd.DataFrame | None, path: Path, *, in_hou
     CODES.write(codes, path)
     known = {name for column in ("image_uid", "session_id") for name in scans[column].dropna() if _tells(name)}
     known |= {part for folder in scans["image_path"] for part in Path(folder).parts if _tells(part)}
+    known |= {str(folder) for folder in _homes(scans) if " " in str(folder)}  # which no pattern knows the end of
     return Names(codes, known, key)
+
+
+def _homes(scans: pd.DataFrame) -> Iterator[Path]:
+    """The folder that holds all images of a cohort, where there is one."""
+    for _, paths in scans.groupby("cohort")["image_path"]:
+        folders = {str(Path(path).parent) for path in paths}
+        if len({os.path.isabs(folder) for folder in folders}) == 1:
+            yield Path(os.path.commonpath(folders))
 
 
 def _drawn(key: str, name: str) -> bytes:
@@ -181,10 +190,15 @@ def told(counts: Mapping[str, int], *, total: bool = True) -> dict[str, str]:
     return texts
 
 
-def enough(table: pd.DataFrame, confusion: pd.DataFrame) -> pd.DataFrame:
-    """The rows of groups (`cohort`, `split`) in which no class is so small that what is told by class would point at someone."""
+def enough(table: pd.DataFrame, confusion: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    """The rows of groups (`cohort`, `split`) in which no class has so few scans, or people, that what is told by class would point at someone.
+
+    confusion : the scored scans by class; counted : the packed ones and their people, as `accounting.account` tells them
+    """
     counts = confusion.groupby(["model", "seed", "cohort", "split", "diagnosis"])["n_scans"].sum()
-    small = counts[counts.map(few)].reset_index()[["cohort", "split"]].drop_duplicates()
+    small = counts[counts.map(few)].reset_index()[["cohort", "split"]]
+    people = counted[counted["diagnosis"].notna() & counted["n_subjects"].map(few)]
+    small = pd.concat([small, people[["cohort", "stage"]].rename(columns={"stage": "split"})]).drop_duplicates()
     where = table.merge(small, how="left", on=["cohort", "split"], indicator="known")["known"] == "left_only"
     return table[where.to_numpy()]
 

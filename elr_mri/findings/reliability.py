@@ -16,8 +16,8 @@ LOOKS = {
 }
 #: Area of a marker, in square points: of one prediction in a hundred, and at least.
 AREA_PER_PERCENT, LEAST_AREA = 1.6, 7.0
-#: Panels side by side.
-COLUMNS = 4
+#: Panels side by side, and inches of each: of up to four, and of five.
+COLUMNS, WIDE, NARROW = 5, 2.35, 1.95
 
 
 def curves(reliability: pd.DataFrame) -> Figure:
@@ -29,7 +29,8 @@ def curves(reliability: pd.DataFrame) -> Figure:
         The table `RELIABILITY`, with rows.
     """
     panels = list(reliability.groupby(["cohort", "split", "model"], sort=False))
-    n_columns = min(COLUMNS, reliability["model"].nunique())
+    n_models = reliability["model"].nunique()
+    n_columns = -(-n_models // -(-n_models // COLUMNS))  # as many in each row, but for the last
     per_group = [
         len(rows)
         for _, rows in reliability.drop_duplicates(["cohort", "split", "model"]).groupby(
@@ -37,7 +38,7 @@ def curves(reliability: pd.DataFrame) -> Figure:
         )
     ]
     n_rows = sum(-(-n // n_columns) for n in per_group)
-    drawn = style.figure(max(2.35 * n_columns, 3.6), 2.25 * n_rows + 0.5)
+    drawn = style.figure(max((NARROW if n_columns == COLUMNS else WIDE) * n_columns, 3.6), 2.15 * n_rows + 0.5)
     axes = drawn.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
     row, column, last = -1, n_columns, None
     for (cohort, split, model), rows in panels:

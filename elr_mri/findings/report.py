@@ -153,14 +153,14 @@ def report(
         pictures.take(name, stem)
     people = settings.in_house or study.phantom is not None  # a phantom is no one; a person's scan may not be passed on
     confusion, roc = CONFUSION.read(tables_dir / "confusion.tsv"), ROC.read(tables_dir / "roc.tsv")
-    by_class = results if people else privacy.enough(results, confusion)
+    by_class = results if people else privacy.enough(results, confusion, counted)
     whom = for_whom.read(subgroups_path, shift_path, progression_dir, called)
     with style.drawing():
         figures.draw_scores(
             pictures,
             results,
-            roc if people else privacy.enough(roc, confusion),
-            _told(confusion if people else privacy.enough(confusion, confusion), in_house=settings.in_house),
+            roc if people else privacy.enough(roc, confusion, counted),
+            _told(confusion if people else privacy.enough(confusion, confusion, counted), in_house=settings.in_house),
         )
         pictures.add("accounting", consort.draw(accounting.flow(counted, in_house=settings.in_house)))
         figures.draw_reliability(pictures, calibration.curves)
@@ -209,6 +209,7 @@ def report(
         "groups": score_groups.results_of(results, MAIN_METRICS),
         "class_groups": score_groups.results_of(by_class, CLASS_METRICS),
         "detail_groups": score_groups.results_of(by_class, DETAIL_METRICS),
+        "certain": score_groups.without_width(by_class, (*CLASS_METRICS, *DETAIL_METRICS)),
         "subject_groups": score_groups.results_of(subjects, MAIN_METRICS),
         "calibration": trust.told(calibration),
         "level": f"{100 * results['level'].iloc[0]:g}",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from elr_mri import config, provenance
 from elr_mri.findings.privacy import FOLDERS
+
+#: A text that is an absolute path, blanks and all.
+ABSOLUTE = re.compile(r"(?:~?/|[A-Za-z]:\\)")
 
 
 def shown(study: config.Study) -> str:
@@ -29,19 +34,48 @@ def _plain(content: Any) -> Any:
         return {key: _plain(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_plain(value) for value in content]
-    return FOLDERS.sub("", content) if isinstance(content, str) else content
+    if not isinstance(content, str):
+        return content
+    return re.split(r"[/\\]", content.rstrip("/\\"))[-1] if ABSOLUTE.match(content) else FOLDERS.sub("", content)
 
 
 def commands(outputs: Sequence[Path], study: config.Study) -> list[tuple[str, str]]:
     """(step, command) of every output that has a sidecar, without the folders that the cohorts lie in."""
     told = [provenance.read_json(beside) for path in outputs if (beside := provenance.sidecar(path)).is_file()]
+    paths = {cohort.path: Path(cohort.path).name for cohort in study.cohorts}
     for one in told:
-        for cohort in study.cohorts:
-            one["command"] = one["command"].replace(cohort.path, Path(cohort.path).name)
-        one["command"] = FOLDERS.sub("…/", one["command"])
+        one["command"] = " ".join(_quoted(_cut(word, paths)) for word in shlex.split(one["command"]))
     found = {(one["step"], one["command"]) for one in told}
     order = list(dict.fromkeys(one["step"] for one in told))
     return sorted(found, key=lambda pair: (order.index(pair[0]), pair[1]))
+
+
+def _cut(word: str, paths: Mapping[str, str]) -> str:
+    """One word of a command: of a folder, wherever it stands and whatever its name is, the last part alone."""
+    if word[:1] in ("{", "["):
+        try:
+            return json.dumps(_named(json.loads(word), paths), ensure_ascii=False)
+        except json.JSONDecodeError:
+            pass
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if value in paths:
+        return option + equals + paths[value]
+    cut = _plain(value)
+    return option + equals + ("…/" * (bool(ABSOLUTE.match(value)) and cut != value)) + cut
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell takes it; the dots that stand for a folder need no quotes."""
+    return word if shlex.quote(plain := word.replace("…", "")) == plain else shlex.quote(word)
+
+
+def _named(content: Any, paths: Mapping[str, str]) -> Any:
+    """What JSON holds, with the last part of the cohorts' folders and of every absolute path."""
+    if isinstance(content, dict):
+        return {key: _named(value, paths) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_named(value, paths) for value in content]
+    return paths.get(content, _plain(content)) if isinstance(content, str) else content
 
 
 def hashes(digests: Mapping[str, str]) -> list[tuple[str, str]]:

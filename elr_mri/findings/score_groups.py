@@ -33,6 +33,12 @@ def results_of(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, 
     return groups
 
 
+def without_width(results: pd.DataFrame, metrics: Sequence[str]) -> bool:
+    """Whether an interval of a score of unseen scans has no width, because all draws of subjects score alike."""
+    shown = results[results["split"].isin(UNSEEN) & results["metric"].isin(metrics)]
+    return bool((shown["low"] == shown["high"]).any())
+
+
 def differences_of(differences: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
     """As `results_of`, for the differences of every other method from `reference`, in percentage points."""
     versus = words.against(differences, reference)

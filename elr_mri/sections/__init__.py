@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from elr_mri import variants
 from elr_mri.sections.base import Section
 from elr_mri.sections.findings import (
+    FEWEST,
     SPLIT_TABLES,
     AllRegions,
     Baseline,
@@ -169,6 +170,15 @@ class Study(Section):
             raise ValueError(
                 f"ablations must have other names than train.models, {' and '.join(RESERVED)}; got {min(taken)!r}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_page_that_leaves_the_house_tells_no_small_count(self) -> Study:
+        for name in () if self.report.in_house else ("subgroups", "progression", "shift"):
+            if (cell := getattr(self, name).min_cell) < FEWEST:
+                raise ValueError(
+                    f"{name}.min_cell must be {FEWEST} at least unless report.in_house is true; got {cell}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,8 @@ Feature = Literal[
 ]
 
 
+#: Smaller counts of people are told nowhere that leaves the house.
+FEWEST = 5
 #: One table each, where a table is not of all scans.
 SPLIT_TABLES = ("train", "val", "test", "external")
 
@@ -130,7 +132,7 @@ class Subgroups(Section):
     age_bounds_years: Annotated[tuple[float, ...], Field(min_length=1)] = (70, 80)
     min_subjects: Annotated[int, Field(ge=2)] = 15
     min_class: Annotated[int, Field(ge=1)] = 3
-    min_cell: Annotated[int, Field(ge=0)] = 5
+    min_cell: Annotated[int, Field(ge=0)] = FEWEST
 
     @model_validator(mode="after")
     def _bounds_rise(self) -> Subgroups:
@@ -157,7 +159,7 @@ class Progression(Section):
     models: tuple[str, ...] = ()
     risk_groups: Literal[2, 3] = 2
     min_events: Annotated[int, Field(ge=2)] = 5
-    min_cell: Annotated[int, Field(ge=0)] = 5
+    min_cell: Annotated[int, Field(ge=0)] = FEWEST
 
     @model_validator(mode="after")
     def _few_events_are_a_small_cell(self) -> Progression:
@@ -175,7 +177,7 @@ class Shift(Section):
     draws: Annotated[int, Field(ge=100)] = 2000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     folds: Annotated[int, Field(ge=2, le=20)] = 5
-    min_cell: Annotated[int, Field(ge=0)] = 5
+    min_cell: Annotated[int, Field(ge=0)] = FEWEST
 
 
 class Report(Section):

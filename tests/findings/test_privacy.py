@@ -1,6 +1,7 @@
 """What leaves the house names no one: no id, no date, no small count; the key stays behind and the codes stay the same."""
 
 import html as markup
+import json
 import re
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 import tiny_study as study
 
 from elr_mri import config, provenance
-from elr_mri.findings import accounting, privacy, style, who
+from elr_mri.errors import BadInput
+from elr_mri.findings import accounting, privacy, reproduce, style, who
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.report import report
 from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.labels import ROI_TABLE
 from elr_mri.scans.demographics import DEMOGRAPHICS
-from elr_mri.scans.table import NOTES, SCANS
+from elr_mri.scans.table import CLASSES, NOTES, SCANS
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +136,49 @@ def test_codes_cannot_be_made_again_from_what_the_page_tells(pages):
 
 
 def test_groups_with_a_small_class_are_not_told_by_class():
-    table = pd.DataFrame([("A", "test", c, n) for c, n in (("CN", 20), ("MCI", 15), ("AD", 3))] + [("B", "external", c, 9) for c in ("CN", "MCI")], columns=["cohort", "split", "diagnosis", "n_scans"]).assign(model="m", seed=0)  # fmt: skip
-    assert set(privacy.enough(table, table)["cohort"]) == {"B"}
+    groups = {("A", "test"): (20, 15, 3), ("B", "external"): (9, 9, 9), ("C", "external"): (9, 9, 6)}
+    rows = [(*place, c, n) for place, counts in groups.items() for c, n in zip(CLASSES, counts, strict=True)]
+    table = pd.DataFrame(rows, columns=["cohort", "split", "diagnosis", "n_scans"]).assign(model="m", seed=0)
+    people = table.rename(columns={"split": "stage", "n_scans": "n_subjects"})
+    people.loc[people["cohort"] == "C", "n_subjects"] = [9, 9, 2]  # six scans of two people
+    assert set(privacy.enough(table, table, people)["cohort"]) == {"B"}
+
+
+def test_a_reason_that_is_the_only_one_is_not_told():
+    """Found less kept tells how many were excluded; why they were would then be told of one to four people."""
+    columns = ["stage", "cohort", "reason", "n_images", "n_subjects"]
+    rows = [("found", "A", None, 12, 12), ("excluded", "A", "other-diagnosis", 2, 2), ("kept", "A", None, 10, 10)]
+    counted = pd.DataFrame(rows, columns=columns).assign(diagnosis=None)
+    told = accounting.lines(counted, in_house=False)[1]
+    assert "another" not in told["what"] and "in-house" in told["what"] and "dementia" not in told["what"]
+    assert accounting.words("other-diagnosis") in accounting.lines(counted, in_house=True)[1]["what"]
+    many = counted.assign(n_images=[30, 20, 10], n_subjects=[30, 20, 10])
+    assert accounting.words("other-diagnosis") in accounting.lines(many, in_house=False)[1]["what"]
+
+
+def test_a_folder_with_blanks_is_cut_from_words_and_commands(tmp_path):
+    scans = _scans(3).assign(image_uid=None, session_id="ses-M000", image_path=[f"/data/Jo Doe/my study/{k}/x.nii" for k in "aabbcc"])  # fmt: skip
+    called = privacy.names(scans, None, tmp_path / "private" / "codes.tsv", in_house=False)
+    assert called.words("cannot read /data/Jo Doe/my study/a/x.nii: too short") == "cannot read …x.nii: too short"
+    made = tmp_path / "out.tsv"
+    command = "elr-mri ingest --cohorts '[{\"path\": \"/data/Jo Doe/ADNI\"}, {\"path\": \"my study/NACC\"}]' --config '{}' --output='/home/Jo Doe/a b/out' '/home/Jo Doe/a b/scans.tsv'"
+    provenance.write_json(provenance.sidecar(made), {"step": "ingest", "command": command})
+    cohorts = [config.Cohort(name="A", format="adni", path="/data/Jo Doe/ADNI"), config.Cohort(name="B", format="nacc", path="my study/NACC")]  # fmt: skip
+    tested = config.Study(cohorts=tuple(cohorts), measure=config.Measure(labels="/data/Jo Doe/labels.nii.gz"))
+    ((_, told),) = reproduce.commands([made], tested)
+    assert (
+        told
+        == 'elr-mri ingest --cohorts \'[{"path": "ADNI"}, {"path": "NACC"}]\' --config \'{}\' --output=…/out …/scans.tsv'
+    )
+    assert "Doe" not in reproduce.shown(tested) and "labels.nii.gz" in reproduce.shown(tested)
+
+
+@pytest.mark.parametrize("name", ("subgroups", "progression", "shift"))
+def test_a_config_that_would_tell_small_counts_is_refused_unless_the_page_stays_in_the_house(name):
+    given = {"cohorts": [{"name": "A", "format": "adni", "path": "a"}], name: {"min_cell": 3}}
+    with pytest.raises(BadInput, match=f"{name}.min_cell must be 5 at least unless report.in_house is true; got 3"):
+        config.study(json.dumps(given))
+    assert getattr(config.study(json.dumps(given | {"report": {"in_house": True}})), name).min_cell == 3
 
 
 def _scans(n, visits=2):

@@ -22,9 +22,15 @@ def compared(step):
     return list(dict.fromkeys(path for name in asked for path in files.get(name, [FINDINGS / "baseline" / "predictions.tsv"])))
 
 
+def told(name, **more):
+    """The section of a step whose table counts people: exactly for a page that stays in the house, unless the section says otherwise."""
+    exact = {"min_cell": 0} if (config.get("report") or {}).get("in_house") else {}
+    return json.dumps(exact | (config.get(name) or {}) | more, sort_keys=True)
+
+
 def compared_section(step):
-    """A step's section with the models that it looks at by name: a table may hold others."""
-    return json.dumps({**(config.get(step) or {}), "models": looked_at(config, step)}, sort_keys=True)
+    """The same with the models that the step looks at by name: a table may hold others."""
+    return told(step, models=looked_at(config, step))
 
 
 def if_ablated(files):
@@ -174,7 +180,7 @@ rule shift:
     output:
         report(FINDINGS / "tables" / "shift.tsv", caption="../report/shift.rst", category="Results"),
     params:
-        config=section("shift"),
+        config=told("shift"),
         version=VERSIONS["shift"],
     conda: "../../envs/findings.yaml"
     log: RESULTS / "logs" / "shift.log",
