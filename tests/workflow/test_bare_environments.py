@@ -112,7 +112,7 @@ def test_every_step_ran_in_its_own_environment(study):
     [
         ("imaging/pack/volumes.npy.json", "antspyx", "torch"),
         ("learning/resnet18/seed-0/predictions.tsv.json", "torch", "antspyx"),
-        ("findings/baseline/model.json.json", "scikit-learn", "torch"),
+        ("findings/baseline/predictions.tsv.json", "scikit-learn", "torch"),
         ("lab/mri/reported/results.tsv.json", "torch", "antspyx"),
     ],
 )
