@@ -77,9 +77,10 @@ class Study:
 
     def run(self, environment: str, waiting: tuple[str, ...]) -> set[str]:
         """Make all that an environment's steps can make; returns the names of the rules that ran."""
-        own = {rule for rule, _ in self.planned(environment) if environment_of(rule) == environment} - set(waiting)
-        assert own, (environment, self.snakemake(environment, "--dry-run").stdout[-3000:])
-        targets = [name for rule, names in self.planned(environment) if rule in own for name in names]
+        jobs = self.planned(environment)
+        own = {rule for rule, _ in jobs if environment_of(rule) == environment} - set(waiting)
+        assert own, (environment, jobs)
+        targets = [name for rule, names in jobs if rule in own for name in names]
         done = self.snakemake(environment, *targets)
         assert done.returncode == 0, (environment, done.stdout[-6000:])
         return set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", done.stdout, re.M))
