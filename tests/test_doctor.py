@@ -22,7 +22,7 @@ from elr_mri.doctor.page import examine
 from elr_mri.errors import BadInput
 from elr_mri.scans.adni_columns import COLUMNS
 from elr_mri.scans.download import matched, read_table
-from elr_mri.stages import MEMORY_MB, VERSIONS
+from elr_mri.stages import MEMORY_MB, MINUTES, MINUTES_PER_SCAN, VERSIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -430,8 +430,13 @@ def test_matched_tells_what_read_table_reads(tmp_path):
 
 def test_the_memory_that_rules_reserve_stands_in_one_place():
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
-        for rule, told in re.findall(r"rule (\w+):(?:(?!rule ).)*?mem_mb=(\S+),", path.read_text(), flags=re.S):
-            assert told == f'MEMORY_MB["{rule}"]' and rule in MEMORY_MB
+        text = path.read_text()
+        named = re.findall(
+            r"^(?:rule|checkpoint) (\w+):(?:(?!^(?:use )?rule ).)*?needs\(\"(\w+)\"", text, flags=re.S | re.M
+        )
+        assert len(named) == text.count("**needs(") and "mem_mb=" not in text and "runtime=" not in text
+        for rule, told in named:
+            assert told == rule and rule in MINUTES and (rule in MEMORY_MB or rule in MINUTES_PER_SCAN)
 
 
 def run(folder: Path, study: dict, code: str = "pass") -> subprocess.CompletedProcess:

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(workflow.basedir))
 
 from elr_mri.scans.batches import rows_by_batch, tree_stamp, volumes_stamp
-from elr_mri.stages import MEMORY_MB, VERSIONS
+from elr_mri.stages import VERSIONS, needs
 from elr_mri.variants import base_of, lab_models, looked_at, variants
 
 try:

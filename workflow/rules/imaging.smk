@@ -4,6 +4,12 @@ The three per-scan steps run on a batch of scans in one process. The scan table 
 for them: what re-runs a batch is a change in its own rows.
 """
 
+
+def scans_of_batch(wildcards):
+    """How many scans a batch has, as far as the scan table is there: its job may take so much the longer."""
+    return len(scan_rows().get(wildcards.batch, [])) if (SCANS / "ingest" / "scans.tsv").exists() else 0
+
+
 rule convert:
     input:
         scans=ancient(SCANS / "ingest" / "scans.tsv"),
@@ -15,6 +21,8 @@ rule convert:
         n_batches=N_BATCHES,
         folder=IMAGING / "convert",
         version=VERSIONS["convert"],
+    resources:
+        **needs("convert", scans_of_batch),
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "convert" / "{batch}.log",
     shell:
@@ -53,7 +61,7 @@ rule register:
         folder=IMAGING / "register",
         version=VERSIONS["register"],
     resources:
-        mem_mb=MEMORY_MB["register"],
+        **needs("register", scans_of_batch),
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "register" / "{batch}.log",
     shell:
@@ -73,7 +81,7 @@ rule atlases:
         found=tree_stamp(config["atlases"]["path"]) if FUSED else [],
         version=VERSIONS["atlases"],
     resources:
-        mem_mb=MEMORY_MB["atlases"],
+        **needs("atlases"),
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "atlases.log",
     shell:
@@ -97,7 +105,7 @@ rule measure:
         voters=["--converted", IMAGING / "convert", "--atlases", IMAGING / "atlases"] if FUSED else [],
         version=VERSIONS["measure"],
     resources:
-        mem_mb=MEMORY_MB["measure"],
+        **needs("measure", scans_of_batch),
     conda: "../../envs/imaging.yaml"
     log: RESULTS / "logs" / "measure" / "{batch}.log",
     shell:

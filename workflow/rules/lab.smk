@@ -85,8 +85,8 @@ rule lab_images:
         config=lab_section("images"),
         version=VERSIONS["lab"],
     resources:
+        **needs("lab_images"),
         gpu=GPU if (LAB_SETTINGS.get("images") or {}).get("path") else 0,
-        mem_mb=MEMORY_MB["lab_images"],
     conda: "../../envs/lab.yaml"
     log: RESULTS / "logs" / "lab" / "images.log",
     shell:

@@ -33,8 +33,8 @@ rule train:
         version=VERSIONS["train"],
     threads: 1
     resources:
+        **needs("train"),
         gpu=GPU,
-        mem_mb=MEMORY_MB["train"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "train" / "{slug}_seed-{seed}.log",
     shell:
@@ -53,8 +53,8 @@ rule predict:
         config=section("predict"),
         version=VERSIONS["predict"],
     resources:
+        **needs("predict"),
         gpu=GPU,
-        mem_mb=MEMORY_MB["predict"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "predict" / "{slug}_seed-{seed}.log",
     shell:
@@ -97,8 +97,8 @@ rule explain:
         config=section("explain"),
         version=VERSIONS["explain"],
     resources:
+        **needs("explain"),
         gpu=GPU,
-        mem_mb=MEMORY_MB["explain"],
     conda: "../../envs/learning.yaml"
     log: RESULTS / "logs" / "explain" / "{slug}.log",
     shell:
