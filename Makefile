@@ -2,13 +2,14 @@
 # make test   set up, run the tests
 # make test-browser   the report in a headless Chromium (apt-get install chromium); REPORT=page.html opens that one; pictures in build/browser
 # make viewer   build the report's viewer anew (Node and npm)
+# make audit   look the installed packages up in the public list of vulnerabilities (needs the network)
 # make test-slow   the tests that take minutes each
 PYTHON ?= python3
 CORES  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: demo test test-slow test-browser viewer setup clean
+.PHONY: demo test test-slow test-browser viewer audit setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/all.done
@@ -26,6 +27,11 @@ test-browser: $(VENV)/test.done
 
 viewer:
 	@cd viewer && npm ci && npm run build
+
+# pip-audit in an environment of its own: it is no dependency, and its own packages are not what is asked about.
+audit: $(VENV)/all.done
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	@$(VENV)/audit/bin/pip-audit --progress-spinner off --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 setup: $(VENV)/all.done
 

@@ -306,6 +306,6 @@ def test_trees_that_go_round_are_refused() -> None:
 def test_a_config_of_any_bytes(tmp_path: Path, data) -> None:
     path = tmp_path / "study.yaml"
     study = b"cohorts:\n  - {name: A, format: tsv, path: a.tsv}\nsplit: {seed: 3}\n"
-    path.write_bytes(b"[" * 20_000 if data is None else data.draw(changed(study)))
+    path.write_bytes(b"[" * 1_500 if data is None else data.draw(changed(study)))
     with modest():
         assert config.section(config.Split, "split", str(path)).n_folds >= 0

@@ -33,7 +33,11 @@ def test_odd_words_of_a_config_come_as_one_argument_and_run_nothing(tmp_path):
     study = changed(batches=2, results=ODD, report={"title": ODD, "reference": "volumes"})
     printed = run(tmp_path, study, "--dry-run", "--printshellcmds")
     assert printed.returncode == 0, printed.stdout[-2000:]
-    lines = [line.strip() for line in printed.stdout.splitlines() if " python -m elr_mri " in line]
+    lines = [
+        line.strip().removeprefix("Shell command: ")
+        for line in printed.stdout.splitlines()
+        if " python -m elr_mri " in line
+    ]
     assert len(lines) > 10
     for line in lines:
         command = line.split(" 2>&1 | tee ")[0]
