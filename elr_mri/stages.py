@@ -16,7 +16,7 @@ VERSIONS = {
     "atlases": 1,
     "measure": 4,
     "regions": 1,
-    "review": 1,
+    "review": 2,
     "pack": 5,
     "baseline": 3,
     "train": 6,

@@ -20,7 +20,7 @@ from elr_mri.cli import app
 COMMANDS = commands()
 BINARIES = Path(sys.executable).parent
 #: Run by the tests of the repository, or by anyone who sets it up: what these would do again is only looked up.
-SET_UP = ("make", "source", "python3", ".venv/bin/pip", "pip", "git", "ruff")
+SET_UP = ("make", "source", "python3", "pip", "git", "ruff")
 #: Whole studies and experiments of many minutes: their workflow is dry-run, their options are checked.
 LONG = ("snakemake --cores 8 lab", "elr-mri lab tables", "elr-mri lab images", "python -m pytest tests/scans")
 
@@ -98,7 +98,7 @@ def configured(words: list[str]) -> None:
     assert {word.partition("=")[0] for word in words[1:] if word.startswith("--")} <= known
     for option, value in zip(words, words[1:], strict=False):
         if option == "--configfile":
-            assert value == "config/mine.yaml" or (ROOT / value).is_file()
+            assert value in ("config/mine.yaml", "config/my_study.yaml") or (ROOT / value).is_file()
         if option in ("--profile", "--workflow-profile") and (ROOT / "profiles" / "slurm").exists():
             assert (ROOT / value / "config.yaml").is_file()
 
