@@ -2,6 +2,7 @@
 # make test   set up, run the tests
 # make test-browser   the report in a headless Chromium (apt-get install chromium); REPORT=page.html opens that one; pictures in build/browser
 # make viewer   build the report's viewer anew (Node and npm)
+# make audit   look the installed packages up in the public list of vulnerabilities (needs the network)
 # make test-slow   the tests that take minutes each
 # make chaos   kill -9 at random moments and other misfortunes; what comes out must be as undisturbed. KILLS=6 for fewer, SEED=1 for others
 # make test-slurm   the mini study through a real Slurm on this machine, as root on Debian: installs slurm-wlm and munge, and stops what it started
@@ -10,7 +11,7 @@ CORES  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: demo test test-slow test-browser test-slurm chaos viewer setup clean
+.PHONY: demo test test-slow test-browser test-slurm chaos viewer audit setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/all.done
@@ -35,6 +36,11 @@ test-slurm: $(VENV)/test.done $(VENV)/slurm/done
 
 viewer:
 	@cd viewer && npm ci && npm run build
+
+# pip-audit in an environment of its own: it is no dependency, and its own packages are not what is asked about.
+audit: $(VENV)/all.done
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	@$(VENV)/audit/bin/pip-audit --progress-spinner off --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 setup: $(VENV)/all.done
 

@@ -100,7 +100,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise BadInput(
             expected="a readable config file", got=problem.strerror or "nothing", where=str(path), fix="Check the path."
         ) from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as problem:
         raise BadInput(
             expected="valid YAML in UTF-8",
             got=str(problem),

@@ -10,15 +10,17 @@ import numpy as np
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.findings import baseline
+from elr_mri.findings import baseline, stored
 from elr_mri.findings.page import photo, render
 from elr_mri.imaging.cache import stored_row
 from elr_mri.imaging.convert import convert_scan
 from elr_mri.imaging.measure import measure_scan
 from elr_mri.imaging.register import register_converted
+from elr_mri.imaging.template import MNI
 from elr_mri.learning.checkpoint import read_facts
 from elr_mri.learning.predict import predict_volume
-from elr_mri.provenance import read_json, versions, write_json, write_text
+from elr_mri.provenance import versions, write_json, write_text
+from elr_mri.scans.cells import one_line
 from elr_mri.scans.table import CLASSES
 
 SCAN_ID = "scan"
@@ -31,6 +33,7 @@ def predict_scan(
     age_years: float | None,
     out_dir: Path | str,
     baseline_path: Path | str | None = None,
+    own: bool = False,
 ) -> dict[str, Any]:
     """Predict one scan and write what a reader needs to judge the prediction.
 
@@ -47,6 +50,8 @@ def predict_scan(
         Needed by models that encode age, and for the percentiles.
     baseline_path : path or None
         `model.json` of the volume baseline, for the percentiles; by default that of the study that the model lies in.
+    own : bool
+        The model is not a stranger's: a template or label map that its `model.json` names by path may be read.
 
     Raises
     ------
@@ -65,9 +70,10 @@ def predict_scan(
             where=str(model_dir),
             fix="Register and pack the scan, then run `elr-mri predict`.",
         )
+    sections = _sections(facts, model_dir, own=own)
     told = {"scan": Path(scan).name, "model": facts["slug"], "seed": facts["seed"], "age_years": age_years}
-    registered = _prepare(str(scan), facts["preprocessing"]["settings"], out_dir, told)
-    measuring = _measuring(facts)
+    registered = _prepare(str(scan), *sections[:2], out_dir, told)
+    measuring = sections[2]
     measured = measure_scan(out_dir / SCAN_ID, out_dir / SCAN_ID, SCAN_ID, measuring)
     percentiles, why_none = _percentiles(
         Path(baseline_path or _baseline_of(model_dir)), measured["volumes_mm3"], age_years, facts, measuring.source
@@ -110,13 +116,32 @@ def _check_age(facts: Mapping[str, Any], age_years: float | None) -> None:
         )
 
 
-def _prepare(scan: str, settings: Mapping[str, Any], out_dir: Path, told: dict[str, Any]) -> dict[str, Any]:
+def _sections(
+    facts: Mapping[str, Any], model_dir: Path, *, own: bool
+) -> tuple[config.Convert, config.Register, config.Measure]:
+    """How the model's training scans were prepared, checked; files that a stranger's model names are not read."""
+    where, told = f"{model_dir}/model.json, preprocessing.settings", facts["preprocessing"]["settings"]
+    convert = config.parse(config.Convert, told["convert"], where=where)
+    register = config.parse(config.Register, told["register"], where=where)
+    measure = config.parse(config.Measure, _measuring(told["measure"]), where=where)
+    named = [register.template_mask, *([register.template] if "templateflow:" not in register.template else [])]
+    paths = [name for name in (*named, measure.labels) if name not in (None, MNI, "shipped")]
+    if paths and not own:
+        raise BadInput(
+            expected="a model that names no files of its own", got=one_line(paths[0]), where=where,
+            fix="If the model is yours, or you know that file, say --own.",
+        )  # fmt: skip
+    return convert, register, measure
+
+
+def _prepare(
+    scan: str, convert: config.Convert, register: config.Register, out_dir: Path, told: dict[str, Any]
+) -> dict[str, Any]:
     """Convert and register; a scan that fails is written down as refused and raises `BadInput`."""
     folder = out_dir / SCAN_ID
-    converted = convert_scan(scan, folder, SCAN_ID, config.Convert.model_validate(settings["convert"]))
+    converted = convert_scan(scan, folder, SCAN_ID, convert)
     if converted["status"] == "fail":
         raise _refusal(out_dir, told, scan, converted["reason"])
-    register = config.Register.model_validate(settings["register"])
     registered = register_converted(folder, folder, SCAN_ID, register)
     if registered["status"] == "fail":
         raise _refusal(out_dir, told, scan, registered["reason"])
@@ -133,12 +158,11 @@ def _refusal(out_dir: Path, told: dict[str, Any], scan: str, reason: str) -> Bad
     )
 
 
-def _measuring(facts: Mapping[str, Any]) -> config.Measure:
+def _measuring(told: Mapping[str, Any]) -> dict[str, Any]:
     """How the scan is measured: as the training scans; by registration where theirs were read from tables."""
-    settings = facts["preprocessing"]["settings"]["measure"]
-    if settings.get("source", "registered") != "registered":
-        settings = {**settings, "source": "registered", "path": None}
-    return config.Measure.model_validate(settings)
+    if told.get("source", "registered") != "registered":
+        return {**told, "source": "registered", "path": None}
+    return dict(told)
 
 
 def _volume(out_dir: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
@@ -166,9 +190,9 @@ def _percentiles(
         return {}, f"the age is outside of the training scans' {youngest:.0f} to {oldest:.0f} years"
     if not baseline_path.is_file():
         return {}, "the study's volume baseline is missing"
-    model = read_json(baseline_path)
-    if model.get("version") != baseline.VERSION:
-        return {}, f"the volume baseline is of version {model.get('version')}, not {baseline.VERSION}: run it again"
+    model = stored.read(baseline_path, baseline.VERSION)
+    if isinstance(model, int):
+        return {}, f"the volume baseline is of version {model}, not {baseline.VERSION}: run it again"
     if model["source"] != source:
         return {}, (
             f"the volume baseline was trained on {model['source']} volumes, with which this scan's {source} ones are "

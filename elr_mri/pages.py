@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,3 +31,8 @@ def render(name: str, context: Mapping[str, Any], folders: Sequence[Path]) -> st
 def link(target: Path, folder: Path) -> str:
     """The relative address of a file from a page in `folder`."""
     return quote(Path(os.path.relpath(target, folder)).as_posix())
+
+
+def hashed(inline: str) -> str:
+    """The source expression of one inline script or style, for a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"

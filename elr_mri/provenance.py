@@ -29,9 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from elr_mri import __version__
+from elr_mri.errors import BadInput
 
 #: The libraries whose numbers end up in results; absent ones are left out of the sidecar.
 TRACKED = ("numpy", "scipy", "pandas", "nibabel", "antspyx", "nilearn", "torch", "monai", "scikit-learn", "matplotlib")
+#: No JSON file of ours that is read from elsewhere is larger.
+MAX_BYTES = 1 << 24
 
 
 @contextmanager
@@ -112,6 +115,29 @@ def write_json(path: Path | str, content: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file that this package wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_object(path: Path | str) -> dict[str, Any]:
+    """Read a JSON object that may come from a stranger; raises `BadInput` for anything else, and for one that is too large."""
+    path = Path(path)
+
+    def refusal(got: str) -> BadInput:
+        fix = "Take another copy of it, or make it again."
+        return BadInput(expected="a JSON object", got=got, where=str(path), fix=fix)
+
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise refusal(f"more than {MAX_BYTES >> 20} MiB" if path.is_file() else "no such file")
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except BadInput:
+        raise
+    except (OSError, RecursionError) as problem:
+        raise refusal(type(problem).__name__) from problem
+    except ValueError as problem:  # no JSON, or no UTF-8
+        raise refusal(str(problem)[:160]) from problem
+    if not isinstance(told, dict):
+        raise refusal(f"a {type(told).__name__}")
+    return told
 
 
 def digest_file(path: Path | str) -> str:

@@ -18,7 +18,7 @@ VERSIONS = {
     "atlases": 1,
     "measure": 5,
     "regions": 1,
-    "review": 1,
+    "review": 2,
     "pack": 6,
     "baseline": 4,
     "train": 6,

@@ -21,11 +21,14 @@ def predict_scan(
     out: Annotated[Path, typer.Option(help="Folder for the page, the JSON and the registered scan.")],
     age: Annotated[float | None, typer.Option(help="Age at the scan in years.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="model.json of the volume baseline, for percentiles.")] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="The model is yours: files that its model.json names may be read.")
+    ] = False,
 ) -> None:
     """Predict one scan: probabilities, hippocampal volumes with percentiles, the registration picture, one page."""
     from elr_mri.onescan import predict_scan as run
 
-    told = run(scan, model_dir=model, age_years=age, out_dir=out, baseline_path=baseline)
+    told = run(scan, model_dir=model, age_years=age, out_dir=out, baseline_path=baseline, own=own)
     shares = ", ".join(f"{name} {share:.2f}" for name, share in told["probabilities"].items())
     print(f"{scan}: {shares}; quality control: {told['status']}; the page: {out / 'report.html'}")
 

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
-from elr_mri.findings import adaptation, candidates, wscores
+from elr_mri.findings import adaptation, candidates, trees, wscores
 from elr_mri.findings.normalise import ICV
 from elr_mri.scans.predictions import prediction_table
 from elr_mri.scans.table import CLASSES
@@ -98,7 +98,12 @@ def read(folder: Path) -> tuple[candidates.Classifier, dict[str, Any]]:
     """The stored classifier, and the facts beside it; the arrays are read without pickle."""
     facts = provenance.read_json(Path(folder) / f"{MODEL}.json")
     with np.load(Path(folder) / f"{MODEL}.npz", allow_pickle=False) as held:
-        return candidates.read(facts["classifier"], dict(held)), facts
+        classifier = candidates.read(facts["classifier"], dict(held))
+    n_features = len(facts["features"]["regions"]) + facts["features"]["age_is_feature"]
+    for fitted, _ in classifier.members:
+        if fitted.arrays:
+            trees.check(fitted.arrays, n_features, str(folder))
+    return classifier, facts
 
 
 def _write(out_dir: Path, facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

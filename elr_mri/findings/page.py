@@ -7,7 +7,6 @@ that even a markup that slipped through the templates' escaping could run nothin
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,16 +38,11 @@ def render(name: str, context: Mapping[str, Any], *, folder: Path | None = None,
 
 def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
     """The content security policy of a page with these inline styles (none: any) and scripts, and pictures as `data:` alone."""
-    style = " ".join(map(_hash, styles)) or "'unsafe-inline'"
+    style = " ".join(map(pages.hashed, styles)) or "'unsafe-inline'"
     return (
-        f"default-src 'none'; img-src data:; style-src {style}; script-src {' '.join(map(_hash, scripts))}; "
+        f"default-src 'none'; img-src data:; style-src {style}; script-src {' '.join(map(pages.hashed, scripts))}; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _hash(inline: str) -> str:
-    """The source expression of one inline script or style."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"
 
 
 def picture(stem: Path) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from elr_mri.errors import BadInput
+
 #: What a packed set of trees consists of.
 ARRAYS = ("first", "feature", "threshold", "left", "right", "value")
 
@@ -44,6 +46,27 @@ def pack(trees: Sequence[Any]) -> dict[str, np.ndarray]:
         "value": value.reshape(len(value), -1).astype(np.float64),
         **moved,
     }
+
+
+def check(arrays: Mapping[str, np.ndarray], n_features: int, where: str) -> None:
+    """Refuse arrays that are no trees: a walk from each root must end, at places and features that there are."""
+    n = len(arrays["left"])
+    inner = arrays["left"] >= 0
+    place = np.arange(n)[inner]
+    sides = (arrays["left"][inner], arrays["right"][inner])
+    sound = (
+        n > 0
+        and all(len(arrays[name]) == n for name in ("feature", "threshold", "right", "value"))
+        and all(np.issubdtype(arrays[name].dtype, np.integer) for name in ("first", "feature", "left", "right"))
+        and all(((side > place) & (side < n)).all() for side in sides)  # children lie behind: every walk ends
+        and ((arrays["feature"][inner] >= 0) & (arrays["feature"][inner] < n_features)).all()
+        and ((arrays["first"] >= 0) & (arrays["first"] < n)).all()
+        and all(np.isfinite(arrays[name]).all() for name in ("threshold", "value"))
+    )
+    if not sound:
+        raise BadInput(
+            expected="decision trees as arrays", got="others", where=where, fix="Run `elr-mri baseline` again."
+        )
 
 
 def reached(arrays: Mapping[str, np.ndarray], features: np.ndarray) -> np.ndarray:

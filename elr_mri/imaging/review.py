@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from elr_mri import pages
 from elr_mri.config import Review
@@ -162,6 +163,9 @@ def page(rows: list[dict[str, Any]], register_dir: Path, out_dir: Path) -> str:
         "limits": LIMITS,
         "width": picture.SHEET_PIXELS[0],
         "height": picture.SHEET_PIXELS[1],
+        "script": Markup(script := (TEMPLATES / "review.js").read_text(encoding="utf-8")),
+        # pictures lie beside the page; nothing else is loaded, and only this script runs
+        "policy": f"default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'; script-src {pages.hashed(script)}; base-uri 'none'; form-action 'none'",
     }
     return pages.render("review.html.j2", context, [TEMPLATES])
 

@@ -1,6 +1,7 @@
 """A model folder: `model.safetensors` (weights and preprocessing statistics) and `model.json` (everything else).
 
-The folder is all that a prediction needs. Nothing in it is unpickled.
+The folder is all that a prediction needs. Nothing in it is unpickled, what `model.json` says is checked (`facts.py`), and memory is taken
+for a network only once the weights are known to be its own.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from elr_mri.errors import BadInput
 from elr_mri.imaging.packed import row_shape
+from elr_mri.learning import facts as facts_
 from elr_mri.learning.networks import build
 from elr_mri.learning.reference import load_reference_weights as load_reference_weights
 from elr_mri.learning.standardise import Standardise, extremes, take
 from elr_mri.learning.views import centred, window
-from elr_mri.provenance import atomic, read_json, versions, write_json
+from elr_mri.provenance import atomic, versions, write_json
+from elr_mri.scans.cells import one_line
 from elr_mri.scans.table import CLASSES
 
 #: Of the model folder's layout.
@@ -95,38 +98,54 @@ def save_model(folder: Path | str, model: Model, facts: dict[str, Any]) -> None:
 
 
 def read_facts(folder: Path | str) -> dict[str, Any]:
-    """`model.json` of a model folder; refuses a folder without one or of another layout."""
+    """`model.json` of a model folder; refuses a folder without one, of another layout, or with what no model of ours says."""
     path = Path(folder) / "model.json"
     if not path.is_file():
         raise BadInput(
             expected="a model folder with model.json", got="no such file", where=str(folder), fix="Run `elr-mri train`."
         )
-    facts = read_json(path)
-    if facts.get("version") != VERSION:
-        raise BadInput(
-            expected=f"model folder version {VERSION}",
-            got=f"{facts.get('version')}",
-            where=str(path),
-            fix="Train again.",
-        )
-    return facts
+    return facts_.read(path, VERSION)
 
 
 def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Model:
     """The model in a folder, in evaluation mode."""
     facts = read_facts(folder)
-    model = empty_model(facts)
     path = Path(folder) / "model.safetensors"
     try:
+        _check_weights(path, facts)
+        model = empty_model(facts)
         model.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as problem:
-        raise BadInput(
-            expected="the weights that model.json describes",
-            got=str(problem).splitlines()[0],
-            where=str(path),
-            fix="Train again.",
-        ) from problem
+        raise _not_its_own(path, str(problem).splitlines()[0]) from problem
+    if broken := [name for name, held in model.state_dict().items() if not held.isfinite().all()]:
+        raise _not_its_own(path, f"NaN or infinity in {broken[0]}")
     return model.eval().to(device)
+
+
+def _check_weights(path: Path, facts: dict[str, Any]) -> None:
+    """Refuse tensors of other names, shapes or types than `model.json` describes, by the file's header alone."""
+    with torch.device("meta"):
+        wanted = {name: (list(t.shape), t.dtype) for name, t in empty_model(facts).state_dict().items()}
+    with safe_open(path, "pt") as file:
+        names = set(file.keys())
+        if odd := names ^ set(wanted):
+            raise _not_its_own(path, f"{min(odd)} in one of them alone")
+        for name, (shape, dtype) in wanted.items():
+            held = file.get_slice(name)
+            if held.get_shape() != shape or held.get_dtype() != _TYPES[dtype]:
+                raise _not_its_own(
+                    path, f"{name} of {held.get_shape()} {held.get_dtype()}, not {shape} {_TYPES[dtype]}"
+                )
+
+
+#: Types of a model's tensors, by the names that safetensors has for them.
+_TYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def _not_its_own(path: Path, got: str) -> BadInput:
+    return BadInput(
+        expected="the weights that model.json describes", got=one_line(got), where=str(path), fix="Train again."
+    )
 
 
 def empty_model(facts: dict[str, Any]) -> Model:

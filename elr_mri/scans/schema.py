@@ -17,12 +17,16 @@ from elr_mri.errors import BadInput
 from elr_mri.provenance import atomic
 from elr_mri.scans.cells import one_line, unguarded, write_tsv
 
+#: What can be a folder's name and nothing else.
+_FILE_NAME = r"[^./\\][^/\\]{0,199}"
+
 
 @dataclass(frozen=True)
 class Column:
     """One column: `kind` is "text", "number" or "integer"; `low`/`high` bound a number, in its own unit.
 
-    A blank cell is refused where `required`; a table without the whole column only where not `may_lack`.
+    A blank cell is refused where `required`; a table without the whole column only where not `may_lack`. What `names_files` becomes part
+    of the names of folders and files, so it must not lead anywhere.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     may_lack: bool = False
+    names_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,8 @@ def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
         )
         if column.allowed and (wrong := ~blank & ~text.isin(column.allowed)).any():
             refuse(wrong, f"one of {', '.join(column.allowed)}")
+        if column.names_files and (wrong := ~blank & ~text.str.fullmatch(_FILE_NAME)).any():
+            refuse(wrong, "a name of at most 200 characters without / or \\, and no point in front")
         return text
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     if (wrong := ~blank & ~np.isfinite(numbers)).any():

@@ -28,9 +28,9 @@ SCANS = Schema(
     version=1,
     key=("scan_id",),
     columns=(
-        Column("scan_id"),
+        Column("scan_id", names_files=True),
         Column("cohort"),
-        Column("subject_id"),
+        Column("subject_id", names_files=True),
         Column("session_id"),
         Column("months", "number", low=0, high=600),
         Column("age_years", "number", low=18, high=120),

@@ -1,5 +1,7 @@
 """The review: verdicts gathered, decisions count in both directions, and nothing else can be slipped in."""
 
+import base64
+import hashlib
 import json
 import re
 
@@ -149,6 +151,17 @@ def test_the_page_shows_the_worst_first_with_lazy_relative_pictures(tmp_path):
     )
     assert page.count("<img") == 4 and page.count("No picture") == 1
     assert re.search(r'class="out-fail"><dt>mask_dice</dt> <dd data-n="mask_dice">0.5<', page)
+
+
+def test_the_page_runs_one_script_of_ours_and_shows_words_of_others_as_text(tmp_path):
+    write_study(tmp_path, STATES)
+    go(tmp_path, (PASSED, "fail", "<script>alert(1)</script><img src=x onerror=alert(1)>"))
+    html = (tmp_path / "review" / "review.html").read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1].replace("&#39;", "'")
+    assert f"script-src 'sha256-{digest}';" in policy and policy.startswith("default-src 'none'; img-src 'self' file:;")
+    assert "&lt;script&gt;alert(1)" in html and "onerror=alert(1)>" not in html
 
 
 def test_five_thousand_scans_fit_on_a_page(tmp_path):

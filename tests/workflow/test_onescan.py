@@ -93,7 +93,7 @@ def test_a_scan_is_measured_by_registration_where_the_study_read_its_volumes_fro
     from elr_mri.onescan import _measuring
 
     def measured(**settings):
-        return _measuring({"preprocessing": {"settings": {"measure": settings}}})
+        return Measure.model_validate(_measuring(settings))
 
     assert measured(source="synthseg", path="vol.csv", labels="own.nii") == Measure(labels="own.nii")
     assert measured(labels="shipped") == Measure()

@@ -29,7 +29,7 @@ EXTERNAL = [name for name, cohort in COHORTS.items() if cohort.get("role") == "e
 MODELS = config.get("train", {}).get("models", {})
 ABLATIONS = variants(MODELS, config.get("ablations") or {})
 SEEDS = config.get("seeds", [0])
-N_BATCHES = config.get("batches", 0)
+N_BATCHES = int(config.get("batches", 0))
 
 #: One shell prefix for every step: works locally, in conda, in containers and on clusters.
 STEP = (

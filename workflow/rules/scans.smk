@@ -45,7 +45,7 @@ rule split:
         SCANS / "split" / "splits.tsv",
     params:
         config=section("split"),
-        external=lambda wildcards: [f"--external {name}" for name in EXTERNAL],
+        external=shlex.join(part for name in EXTERNAL for part in ("--external", name)),
         # Not an output: Snakemake would delete it before the draw that it is kept for.
         assigned=SCANS / "split" / "assigned.tsv",
         version=VERSIONS["split"],
