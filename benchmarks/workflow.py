@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -61,13 +62,13 @@ import builtins, importlib, os, sys
 seen, given = {}, builtins.__import__
 def watching(name, globals=None, locals=None, fromlist=(), level=0):
     if TELL and level == 0 and str((globals or {}).get("__name__", "")).startswith("elr_mri"):
-        seen.update(dict.fromkeys([name, *(f"{name}.{part}" for part in fromlist or ())]))
+        seen[f"from {name} import {', '.join(fromlist)}" if fromlist else f"import {name}"] = name
     return given(name, globals, locals, fromlist, level)
 TELL = sys.argv.pop(1) == "tell"
 builtins.__import__ = watching if TELL else given
 def begin(*args, **kwargs):
-    own = [name for name in seen if name in sys.modules and name.split(".")[0] not in {*sys.stdlib_module_names, "elr_mri"}]
-    print(" ".join(own), flush=True)
+    own = [line for line, name in seen.items() if name.split(".")[0] not in {*sys.stdlib_module_names, "elr_mri"}]
+    print("; ".join(own), flush=True)
     os._exit(0)
 module = importlib.import_module("elr_mri." + sys.argv.pop(1))
 setattr(module, "pack" if module.__name__.endswith("cache") else module.__name__.rpartition(".")[2], begin)
@@ -169,16 +170,17 @@ def parse(folder: Path) -> None:
     told("parsing: ours", found["ours"], f"{ratio:.2f} times; {'within' if ratio <= PARSE else 'OVER'} {PARSE}")
 
 
-def start(folder: Path) -> dict[str, float]:
+def start(folder: Path, steps: Iterable[str] = STEPS) -> dict[str, float]:
     """Start-up of every step; its processor seconds by step."""
     seconds = {}
-    for step, (module, words) in STEPS.items():
+    for step in steps:
+        module, words = STEPS[step]
         call = [sys.executable, "-c", UNTIL_WORK]
         rest = [module, step, *words, "--output", "y"]
         log = folder / "start.log"
         measured([*call, "tell", *rest], folder, log)
-        names = log.read_text().split()
-        bare = [sys.executable, "-c", f"import {', '.join(names)}"]
+        lines = log.read_text().strip()
+        bare = [sys.executable, "-c", f"import os; {lines}; os._exit(0)"]  # as the step: nothing is taken down
         runs = {"bare": [], "step": []}
         for _ in range(TIMES):
             runs["bare"].append(measured(bare, folder, log))
@@ -231,7 +233,7 @@ def scan(folder: Path, starts: dict[str, float] | None) -> None:
         "register": ["--converted", str(imaging / "convert")],
         "measure": ["--registered", str(imaging / "register")],
     }
-    starts = dict(starts or start(folder))
+    starts = dict(starts or start(folder, inputs))
     ways = [[sys.executable, "-c", f"import {names}"] for names in ("pandas, scipy, ants", "pandas, scipy")]
     lazy, plain = (least([measured(way, folder, folder / "start.log") for _ in range(TIMES)])["cpu"] for way in ways)
     starts["register"] += lazy - plain  # ANTs, which is loaded when the first bias field is due: no work on a scan
