@@ -40,7 +40,7 @@ MEMORY_MB = {
     "measure": 2000,
     "train": 4000,
     "predict": 4000,
-    "explain": 2000,
+    "explain": 2500,
     "lab_images": 4000,
 }
 
