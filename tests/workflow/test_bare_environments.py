@@ -124,7 +124,6 @@ def test_what_a_step_wrote_down_names_its_environment_s_libraries(study, file, h
 
 def test_an_environment_without_torch_cannot_train(study):
     """As a control: the lines above did run in the bare environments."""
-    refused = study.snakemake(
-        "imaging", "--forcerun", "predict", "--", "results/learning/resnet18/seed-0/predictions.tsv"
-    )
+    target = "results/learning/resnet18/seed-0/predictions.tsv"
+    refused = study.snakemake("imaging", target, "--forcerun", "predict")
     assert refused.returncode != 0 and "No module named 'torch'" in refused.stdout

@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("mini
 
 #: Snakemake with the plugin; `make test-slurm` names the one of an environment of its own, the jobs' `python` is this one.
 SNAKEMAKE = os.environ.get("ELR_MRI_SNAKEMAKE", str(Path(sys.executable).with_name("snakemake")))
-#: Where a run writes how long it took and where it ran: nothing else may differ.
-CLOCKED = {"seconds", "scans_per_second", "started", "finished", "peak_mb"}
+#: The column of a training's history that tells how long it took: nothing else may differ.
+CLOCKED = "seconds"
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +110,19 @@ def test_training_asks_for_a_gpu_and_every_job_for_memory_and_time(on_slurm):
 
 
 def without_clock(path: Path) -> str:
-    """A table's text without the columns of time."""
+    """A table's text without the column of time."""
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    return table.drop(columns=[name for name in table if name in CLOCKED]).to_csv(sep="\t", index=False)
+    return table.drop(columns=CLOCKED, errors="ignore").to_csv(sep="\t", index=False)
 
 
 def test_results_are_those_of_one_machine(on_slurm, mini):
     here, there = on_slurm[0] / "results", mini / "results"
     tables = sorted(path.relative_to(there) for path in there.rglob("*.tsv"))
-    weights = sorted(path.relative_to(there) for path in there.rglob("*") if path.suffix in (".safetensors", ".npy"))
-    assert len(tables) > 100 and len(weights) >= 3
+    arrays = [
+        path for path in there.rglob("*") if path.suffix in (".safetensors", ".npy") and path.parent.name != "state"
+    ]
+    weights = sorted(path.relative_to(there) for path in arrays)
+    assert len(tables) > 60 and len(weights) >= 5
     assert [name for name in tables if without_clock(here / name) != without_clock(there / name)] == []
     assert [name for name in weights if (here / name).read_bytes() != (there / name).read_bytes()] == []
     assert (here / "report.html").stat().st_size > 100_000
