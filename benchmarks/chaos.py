@@ -113,6 +113,7 @@ def _words(pid: int) -> str:
 
 def start(folder: Path, log: Path) -> Tree:
     """Start the study, in a process group of its own."""
+    log.unlink(missing_ok=True)  # what outlived the last run may still write into that one's
     with open(log, "w") as file:
         return Tree(
             subprocess.Popen(
