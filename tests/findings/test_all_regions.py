@@ -73,8 +73,8 @@ def test_what_is_stored_predicts_the_same_after_reading_back(tmp_path, blobs, ki
     if kind == "mean":
         members = [(fitted, 1.3) for fitted, _ in chosen.members]
         chosen = candidates.calibrated("mean", members, features[160:], labels[160:])
-    (tmp_path / "facts.json").write_text(json.dumps({"classifier": chosen.facts()}))
-    all_regions._write(tmp_path, {"classifier": chosen.facts()}, chosen.arrays())
+    told = {"regions": [f"r{k}" for k in range(features.shape[1])], "age_is_feature": False}
+    all_regions._write(tmp_path, {"classifier": chosen.facts(), "features": told}, chosen.arrays())
     again, _ = all_regions.read(tmp_path)
     np.testing.assert_allclose(again.logits(features), chosen.logits(features), rtol=0, atol=1e-12)
     best = min(trials, key=lambda trial: trial["val_log_loss"])

@@ -146,9 +146,7 @@ def test_the_page_shows_the_worst_first_with_lazy_relative_pictures(tmp_path):
     assert [scan_id for _, _, scan_id in cards(page)][:3] == [UNREAD, FAILED, LOOKED_AT]
     assert [scan_id for _, _, scan_id in cards(page)][3:] == ["sub-f_ses-M000", PASSED]  # nearer its limit first
     assert "<b>fine</b>" not in page and "&lt;b&gt;fine" in page and page.count("decided by a person</span>") == 1
-    assert (
-        "http" not in page and 'src="../register/sub-a_ses-M000/sub-a_ses-M000_space-T_qc.png" loading="lazy"' in page
-    )
+    assert "://" not in page and 'src="../register/sub-a_ses-M000/sub-a_ses-M000_space-T_qc.png" loading="lazy"' in page
     assert page.count("<img") == 4 and page.count("No picture") == 1
     assert re.search(r'class="out-fail"><dt>mask_dice</dt> <dd data-n="mask_dice">0.5<', page)
 
