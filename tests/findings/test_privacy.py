@@ -176,7 +176,7 @@ def test_a_folder_with_blanks_is_cut_from_words_and_commands(tmp_path):
 @pytest.mark.parametrize("name", ("subgroups", "progression", "shift"))
 def test_a_config_that_would_tell_small_counts_is_refused_unless_the_page_stays_in_the_house(name):
     given = {"cohorts": [{"name": "A", "format": "adni", "path": "a"}], name: {"min_cell": 3}}
-    with pytest.raises(BadInput, match=f"{name}.min_cell must be 5 at least unless report.in_house is true; got 3"):
+    with pytest.raises(BadInput, match=f"{name}.min_cell must be 5 at least unless report.in_house is true, got 3"):
         config.study(json.dumps(given))
     assert getattr(config.study(json.dumps(given | {"report": {"in_house": True}})), name).min_cell == 3
 
