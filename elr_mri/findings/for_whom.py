@@ -125,7 +125,7 @@ def _verdict(judged: pd.DataFrame, one: pd.DataFrame) -> str:
     half = 100 * float((led["family_high"] - led["family_low"]).median()) / 2
     more = "other " if flagged else ""
     seen = f"{flagged} of {n} gaps {'is' if flagged == 1 else 'are'} larger than chance would make any of them" if flagged else f"None of {n} gaps can be told from chance"  # fmt: skip
-    return f"{seen}. That is no proof that there are no {more}gaps: here one must exceed about {half:.0f} points to be seen."
+    return f"{seen}. That is no proof that there are no {more}gaps: half of those looked at must exceed about {half:.0f} points to be seen."
 
 
 def _flag(row: Any) -> str:
