@@ -13,6 +13,7 @@ from pathlib import Path
 
 #: Debian's place for the configuration. SLURM_CONF would not do: the plugin takes it out of a job's environment.
 SYSTEM = Path("/etc/slurm")
+PREFIX = "elr-slurm-"
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
 #: No accounting, no cgroups, no DNS; the one GPU is a stand-in that Slurm counts and numbers, and nothing can compute on.
@@ -53,15 +54,22 @@ def lacking() -> str | None:
         return f"no {', '.join(absent)}: apt-get install slurm-wlm munge"
     if os.geteuid() != 0:
         return "slurmd starts jobs as root alone"
-    if (SYSTEM / "slurm.conf").exists():
+    if (SYSTEM / "slurm.conf").exists() and not left_over(SYSTEM / "slurm.conf"):
         return f"{SYSTEM}/slurm.conf is there: this machine belongs to a cluster"
+    if subprocess.run(["sinfo"], capture_output=True, timeout=300, check=False).returncode == 0:
+        return "a Slurm is running"
     return None
+
+
+def left_over(path: Path) -> bool:
+    """Whether a file is a link that a killed test could not take away."""
+    return path.is_symlink() and PREFIX in os.readlink(path)
 
 
 @contextlib.contextmanager
 def slurm(*, cpus: int = 2, controller: int = 36817, node: int = 36818) -> Iterator[Path]:
     """Start the daemons, and stop them whatever happens; yields their folder, in which `finished.txt` tells of every job."""
-    folder = Path(tempfile.mkdtemp(prefix="elr-slurm-"))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)  # munged refuses a socket that not everyone can reach
     linked: list[Path] = []
     running: list[subprocess.Popen] = []
@@ -80,6 +88,8 @@ def slurm(*, cpus: int = 2, controller: int = 36817, node: int = 36818) -> Itera
         (folder / "epilog").chmod(0o755)
         (folder / "gres.conf").write_text("NodeName=localhost Name=gpu Count=1 File=/dev/null\n")
         for name in ("slurm.conf", "gres.conf"):
+            if left_over(SYSTEM / name):
+                (SYSTEM / name).unlink()
             (SYSTEM / name).symlink_to(folder / name)
             linked.append(SYSTEM / name)
         files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid"}
