@@ -70,10 +70,14 @@ def begin(*args, **kwargs):
     own = [line for line, name in seen.items() if name.split(".")[0] not in {*sys.stdlib_module_names, "elr_mri"}]
     print("; ".join(own), flush=True)
     os._exit(0)
-module = importlib.import_module("elr_mri." + sys.argv.pop(1))
-setattr(module, "pack" if module.__name__.endswith("cache") else module.__name__.rpartition(".")[2], begin)
-from elr_mri.cli import main
-main()
+import elr_mri.cli as cli
+steps, of = cli.app, sys.argv.pop(1)
+def app():
+    module = importlib.import_module("elr_mri." + of)
+    setattr(module, "pack" if of.endswith("cache") else of.rpartition(".")[2], begin)
+    steps()
+cli.app = app
+cli.main()
 """
 
 
@@ -196,7 +200,7 @@ def start(folder: Path, steps: Iterable[str] = STEPS) -> dict[str, float]:
 def job_seconds(folder: Path) -> float:
     """Processor seconds that Snakemake spends on a job that does nothing, its shell included."""
     (folder / "Jobs").write_text(
-        "rule all:\n    input: expand('{i}.done', i=range(int(config['n'])))\n"
+        "rule all:\n    input: expand('{i}.done', i=range(int(config['jobs'])))\n"
         "rule one:\n    output: '{i}.done'\n    log: '{i}.log'\n    shell: 'touch {output} 2>&1 | tee {log}'\n"
     )
     used = {}
@@ -212,7 +216,7 @@ def job_seconds(folder: Path) -> float:
             "--cores",
             "1",
             "--config",
-            f"n={n}",
+            f"jobs={n}",
         ]
         used[n] = measured(command, folder, folder / "jobs.log")["cpu"]
     return (used[41] - used[1]) / 40
