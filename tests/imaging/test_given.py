@@ -276,6 +276,6 @@ def test_the_step_writes_every_scan_with_its_source_and_reason(tmp_path):
     assert told["settings"]["source"] == "freesurfer" and told["reason"] == "no row or folder names this scan"
     assert str(tmp_path) not in json.dumps(told["settings"])
     assert ROI.read(tmp_path / "measure" / B / f"{B}_volumes.tsv")["volume_mm3"].isna().all()
-    told = pd.concat(pd.read_csv(path, sep="\t") for path in (tmp_path / "measure" / "batches").iterdir())
+    told = pd.concat(pd.read_csv(path, sep="\t") for path in (tmp_path / "measure" / "batches").glob("*.tsv"))
     told = told.set_index("scan_id")["status"]
     assert told[A] == "pass" and (told.drop(A) == "fail").all() and B in told.index
