@@ -72,7 +72,11 @@ def unlike(out: Path, model: Path, *, finished: bool) -> list[str]:
     for path in sorted(model.rglob("*")):
         name = path.relative_to(model).as_posix()
         mine = out / name
-        alien = {"events", "state"} & set(Path(name).parts) or name == "predictions.tsv" or "/." in f"/{name}"
+        alien = (
+            {"events", "state"} & set(Path(name).parts)
+            or Path(name).stem.startswith("predictions")
+            or "/." in f"/{name}"
+        )
         if not path.is_file() or alien:
             continue
         if not mine.exists():
@@ -227,6 +231,7 @@ def two_at_once(model: Path, folder: Path, rng: random.Random) -> list[Line]:
     del rng
     study = _copy(model, folder)
     shutil.rmtree(study / "results" / "learning" / MODEL / "seed-0")
+    (study / "results" / "report.html").unlink()
     told = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
     told += ["--directory", str(study), "--configfile", str(study / "study.yaml")]
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -113,8 +113,16 @@ def write_json(path: Path | str, content: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file that this package wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file that this package wrote; raises `BadInput` where it is cut off or no JSON at all."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise BadInput(
+            expected="a whole JSON file",
+            got=str(problem),
+            where=str(path),
+            fix="Delete it, and run the step that writes it again.",
+        ) from problem
 
 
 def read_object(path: Path | str) -> dict[str, Any]:

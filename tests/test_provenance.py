@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elr_mri.config import Split
+from elr_mri.errors import BadInput
 from elr_mri.provenance import (
     alone,
     atomic,
@@ -176,3 +177,10 @@ def test_an_outdated_output_stands_for_nothing(tmp_path):
     outdate(out)
     assert out.exists() and not is_current(out, **FACTS)
     outdate(out)
+
+
+@pytest.mark.parametrize("told", ["", '{"a": [1, 2', '{"a": \x00', "\udcff"])
+def test_a_file_that_was_cut_off_is_named(tmp_path, told):
+    (tmp_path / "a.json").write_bytes(told.encode(errors="surrogateescape"))
+    with pytest.raises(BadInput, match=r"a\.json: expected a whole JSON file"):
+        read_json(tmp_path / "a.json")
