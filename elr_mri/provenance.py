@@ -87,7 +87,7 @@ def alone(output: Path | str) -> Iterator[None]:
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with open(output.with_name(f".{output.name}.lock"), "w") as file:
+    with open(output.with_name(f".{output.name}.lock"), "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
