@@ -94,7 +94,7 @@ def test_short_steps_share_a_job(on_slurm):
     ids = submitted(on_slurm[1])
     groups = [name for name in ids if name.startswith("group_")]
     assert len(groups) >= 2
-    assert not {"rule_split", "rule_demographics", "rule_evaluate", "rule_subgroups", "rule_shift"} & set(ids)
+    assert not {"rule_split", "rule_demographics", "rule_evaluate", "rule_report"} & set(ids)
 
 
 def test_training_asks_for_a_gpu_and_every_job_for_memory_and_time(on_slurm):
