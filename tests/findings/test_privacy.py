@@ -161,7 +161,7 @@ def test_a_folder_with_blanks_is_cut_from_words_and_commands(tmp_path):
     called = privacy.names(scans, None, tmp_path / "private" / "codes.tsv", in_house=False)
     assert called.words("cannot read /data/Jo Doe/my study/a/x.nii: too short") == "cannot read …x.nii: too short"
     made = tmp_path / "out.tsv"
-    command = "elr-mri ingest --cohorts '[{\"path\": \"/data/Jo Doe/ADNI\"}, {\"path\": \"my study/NACC\"}]' --config '{}' --output='/home/Jo Doe/a b/out' '/home/Jo Doe/a b/scans.tsv'"
+    command = "elr-mri ingest --cohorts '[{\"path\": \"/data/Jo Doe/ADNI\"}, {\"path\": \"my study/NACC\"}]' --config '{}' --output='/data/Jo Doe/a b/out' '/data/Jo Doe/a b/scans.tsv'"
     provenance.write_json(provenance.sidecar(made), {"step": "ingest", "command": command})
     cohorts = [config.Cohort(name="A", format="adni", path="/data/Jo Doe/ADNI"), config.Cohort(name="B", format="nacc", path="my study/NACC")]  # fmt: skip
     tested = config.Study(cohorts=tuple(cohorts), measure=config.Measure(labels="/data/Jo Doe/labels.nii.gz"))

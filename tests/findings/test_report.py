@@ -583,7 +583,7 @@ def test_a_command_is_told_without_the_folders_it_ran_in(tmp_path):
     made = tmp_path / "out.tsv"
     made.write_text("x")
     command = (
-        'elr-mri split --scans /home/me/study/scans.tsv --output results/split --cohorts \'[{"path": "/data/adni"}]\''
+        'elr-mri split --scans /data/me/study/scans.tsv --output results/split --cohorts \'[{"path": "/data/adni"}]\''
     )
     provenance.write_json(provenance.sidecar(made), {"step": "split", "command": command})
     told = commands(
