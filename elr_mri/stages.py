@@ -30,7 +30,7 @@ VERSIONS = {
     "subgroups": 2,
     "progression": 2,
     "shift": 1,
-    "report": 10,
+    "report": 11,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

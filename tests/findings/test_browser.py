@@ -6,6 +6,8 @@
 import io
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import chromium
@@ -114,10 +116,10 @@ def test_the_page_opens_without_a_complaint_and_its_policy_holds(seen):
 def test_a_table_sorts_by_click_and_by_key_and_says_so(seen):
     column = "[...document.querySelectorAll('#results table')[0].tBodies[0].rows].filter((r) => !r.classList.contains('group')).map((r) => parseFloat(r.cells[2].textContent))"
     head = "document.querySelector('#results thead th:nth-child(3)')"
-    seen.evaluate(f"{head}.querySelector('button').click()")
+    seen.evaluate(f"{head}.querySelector('[role=button]').click()")
     down = seen.evaluate(column)
     assert down == sorted(down, reverse=True) and seen.evaluate(f"{head}.getAttribute('aria-sort')") == "descending"
-    seen.evaluate(f"{head}.querySelector('button').focus()")
+    seen.evaluate(f"{head}.querySelector('[role=button]').focus()")
     for kind in ("keyDown", "keyUp"):
         seen.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r" if kind == "keyDown" else "")  # fmt: skip
     up = seen.evaluate(column)
@@ -167,6 +169,18 @@ def test_the_page_fits_a_phone_and_paper(seen):
     seen.pdf(PICTURES / "report.pdf")
     assert (PICTURES / "report.pdf").read_bytes().startswith(b"%PDF")
     assert not _complaints(seen)
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext: apt-get install poppler-utils")
+def test_on_paper_a_long_table_has_its_heads_on_every_page(seen, tmp_path):
+    seen.evaluate(
+        "(() => { const body = document.querySelector('#results table').tBodies[0], row = body.rows[1];"
+        " for (let k = 0; k < 200; k++) { const copy = row.cloneNode(true); copy.cells[0].textContent = `made-up-${k}`; body.append(copy); } })()"
+    )
+    seen.pdf(tmp_path / "long.pdf")
+    pages = subprocess.run(["pdftotext", "-layout", tmp_path / "long.pdf", "-"], capture_output=True, text=True, check=True).stdout.split("\f")  # fmt: skip
+    held = [text for text in pages if "made-up-" in text]
+    assert len(held) > 2 and all(re.search(r"method +accuracy", text) for text in held)
 
 
 def test_without_webgl2_one_line_stands_in_the_viewer_s_place(page):

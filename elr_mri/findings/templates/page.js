@@ -14,10 +14,16 @@ for (const table of document.querySelectorAll("main table")) {
     return /^[−+-]?[\d.,]+(?: ?%)?(?:\s|$)/.test(text) ? number : text.toLowerCase();
   };
   heads.forEach((head, k) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement("span"); // with a real button, a head is not printed again on a table's next page
+    button.role = "button";
+    button.tabIndex = 0;
     button.append(...head.childNodes);
     head.append(button);
+    button.addEventListener("keydown", (press) => {
+      if (press.key !== "Enter" && press.key !== " ") return;
+      press.preventDefault();
+      button.click();
+    });
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") !== "descending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
