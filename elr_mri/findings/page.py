@@ -25,22 +25,23 @@ MAX_BYTES = 300_000
 def render(name: str, context: Mapping[str, Any], *, folder: Path | None = None, scripts: Sequence[str] = ()) -> str:
     """The page `name` from `folder` (default: this zone's), which may extend `base.html.j2` of this zone.
 
-    scripts : what the page's own script may start beside itself; a page of another folder may have styles of its own
+    scripts : what the page's own script may start beside itself; a page of another folder has its own styles beside it (`audit.css`)
     """
     style, script = ((TEMPLATES / file).read_text(encoding="utf-8") for file in ("style.css", "page.js"))
+    if folder:
+        style += (folder / name.replace(".html.j2", ".css")).read_text(encoding="utf-8")
     given = {
         "style": Markup(style),
         "script": Markup(script),
-        "policy": policy([] if folder else [style], [script, *scripts]),
+        "policy": policy(style, [script, *scripts]),
     }
     return pages.render(name, {**context, **given}, [folder, TEMPLATES] if folder else [TEMPLATES])
 
 
-def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """The content security policy of a page with these inline styles (none: any) and scripts, and pictures as `data:` alone."""
-    style = " ".join(map(pages.hashed, styles)) or "'unsafe-inline'"
+def policy(style: str, scripts: Sequence[str]) -> str:
+    """The content security policy of a page with this inline style and these scripts, and pictures as `data:` alone."""
     return (
-        f"default-src 'none'; img-src data:; style-src {style}; script-src {' '.join(map(pages.hashed, scripts))}; "
+        f"default-src 'none'; img-src data:; style-src {pages.hashed(style)}; script-src {' '.join(map(pages.hashed, scripts))}; "
         "base-uri 'none'; form-action 'none'"
     )
 

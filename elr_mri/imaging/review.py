@@ -163,9 +163,10 @@ def page(rows: list[dict[str, Any]], register_dir: Path, out_dir: Path) -> str:
         "limits": LIMITS,
         "width": picture.SHEET_PIXELS[0],
         "height": picture.SHEET_PIXELS[1],
+        "style": Markup(style := (TEMPLATES / "review.css").read_text(encoding="utf-8")),
         "script": Markup(script := (TEMPLATES / "review.js").read_text(encoding="utf-8")),
-        # pictures lie beside the page; nothing else is loaded, and only this script runs
-        "policy": f"default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'; script-src {pages.hashed(script)}; base-uri 'none'; form-action 'none'",
+        # pictures lie beside the page; nothing else is loaded, and only this style and script count
+        "policy": f"default-src 'none'; img-src 'self' file:; style-src {pages.hashed(style)}; script-src {pages.hashed(script)}; base-uri 'none'; form-action 'none'",
     }
     return pages.render("review.html.j2", context, [TEMPLATES])
 

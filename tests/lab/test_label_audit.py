@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import strict_page
 import torch
 from toy_study import Study, write_study
 
@@ -162,7 +163,8 @@ def test_blank_volumes_and_a_study_without_a_wrong_label_are_told(study: Study, 
     blank = table["v_cn"].isna()
     assert set(table.loc[blank, "scan_id"]) == {scans["scan_id"][0], scans["scan_id"][2]}
     assert (table.loc[blank, "disagreement"] == table.loc[blank, "disagreement_network"]).all()
-    assert (tmp_path / "audit.html").read_text().count("<article") == 12
+    page = (tmp_path / "audit.html").read_text()
+    assert page.count("<article") == 12 and "img-src data:;" in strict_page.check(page)
 
 
 def test_seeds_that_stopped_at_different_epochs_are_taken_together(study: Study, tmp_path: Path):
