@@ -69,7 +69,7 @@ rule register:
         " --batches {params.n_batches} --config {params.config:q} --output {params.folder:q}" + LOGGED
 
 
-FUSED = (config.get("measure") or {}).get("source") == "fusion"
+BY_ATLASES = (config.get("measure") or {}).get("source") == "fusion"
 
 
 rule atlases:
@@ -78,7 +78,7 @@ rule atlases:
     params:
         config=section("atlases"),
         registering=section("register"),
-        found=tree_stamp(config["atlases"]["path"]) if FUSED else [],
+        found=tree_stamp(config["atlases"]["path"]) if BY_ATLASES else [],
         version=VERSIONS["atlases"],
     resources:
         **needs("atlases"),
@@ -93,7 +93,7 @@ rule measure:
     input:
         scans=ancient(SCANS / "ingest" / "scans.tsv"),
         registered=IMAGING / "register" / "batches" / "{batch}.tsv",
-        atlases=IMAGING / "atlases" / "atlases.json" if FUSED else [],
+        atlases=IMAGING / "atlases" / "atlases.json" if BY_ATLASES else [],
     output:
         IMAGING / "measure" / "batches" / "{batch}.tsv",
     params:
@@ -102,7 +102,7 @@ rule measure:
         n_batches=N_BATCHES,
         registered=IMAGING / "register",
         folder=IMAGING / "measure",
-        voters=["--converted", IMAGING / "convert", "--atlases", IMAGING / "atlases"] if FUSED else [],
+        voters=["--converted", IMAGING / "convert", "--atlases", IMAGING / "atlases"] if BY_ATLASES else [],
         version=VERSIONS["measure"],
     resources:
         **needs("measure", scans_of_batch),
