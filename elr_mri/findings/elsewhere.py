@@ -14,7 +14,7 @@ from elr_mri.provenance import read_json
 
 
 def read(folders: Sequence[Path], page_folder: Path) -> list[dict[str, Any]]:
-    """What each experiment found: `title`, `lines`, the stem of its figure, and the address of the fuller account.
+    """What each experiment found: `title`, `lines`, the `scores` of tables, the stem of its figure, and the address of the fuller account.
 
     Parameters
     ----------
@@ -42,6 +42,7 @@ def read(folders: Sequence[Path], page_folder: Path) -> list[dict[str, Any]]:
                 "title": title,
                 "name": folder.name,
                 "lines": lines(facts),
+                "scores": scores(facts) if folder.name == "tables" else None,
                 "stem": stem,
                 "link": pages.link(folder / "findings.json", page_folder),
             }
@@ -74,14 +75,33 @@ def of_images(facts: dict[str, Any]) -> list[str]:
 
 
 def of_tables(facts: dict[str, Any]) -> list[str]:
-    """A line per unseen split and share of wrong labels: balanced accuracy of every method after its last epoch."""
-    lines = []
+    """What the numbers of `scores` are."""
+    one = facts["results"][0]
+    seeds = f"means over {one['n_seeds']} trainings" if one["n_seeds"] > 1 else "one training"
+    over = one["covers"] if one["covers"] != "subjects" else "subjects alone"
+    return [
+        f"A small network learns the class from {facts['n_regions']} regional volumes. Balanced accuracy by true labels after the last epoch, percent: {seeds} of each method, with {100 * one['level']:g} % intervals over {over}."
+    ]
+
+
+def scores(facts: dict[str, Any]) -> dict[str, Any]:
+    """The table of `lab tables`: a column for each share of wrong labels, and for each group of unseen scans a row for each method."""
     last = [row for row in facts["results"] if row["reading"] == "last"]
-    for split, share in dict.fromkeys((row["split"], row["share"]) for row in last):
-        here = [row for row in last if (row["split"], row["share"]) == (split, share)]
-        scores = ", ".join(f"{_as_trained(row['method'])} {percent(row['balanced_accuracy'])}" for row in here)
-        lines.append(f"{split.capitalize()}, {100 * share:g} % drawn to be wrong: balanced accuracy {scores} %.")
-    return lines
+    shares = sorted({row["share"] for row in last})
+    groups: dict[str, dict[str, dict[float, dict[str, str]]]] = {}
+    for row in last:
+        title = (
+            f"{_SPLITS.get(row['split'], row['split'])} · {row['n_scans']:,} scans of {row['n_subjects']:,} subjects"
+        )
+        cells = groups.setdefault(title, {}).setdefault(_as_trained(row["method"]), {})
+        cells[row["share"]] = {name: percent(row[name]) for name in ("balanced_accuracy", "low", "high")}
+    return {
+        "shares": [f"{100 * share:g} % wrong" for share in shares],
+        "groups": {
+            title: {name: [cells.get(share) for share in shares] for name, cells in methods.items()}
+            for title, methods in groups.items()
+        },
+    }
 
 
 def _first(method: str) -> str:
@@ -96,6 +116,7 @@ def _as_trained(method: str) -> str:
     return f"{named(name)} ({untuned or 'tuned'})"
 
 
+_SPLITS = {"test": "Test", "external": "External cohort"}
 #: Of each experiment the title, its lines, and the figure that shows most.
 _ROOMS: dict[str, tuple[str, Callable[[dict[str, Any]], list[str]], str]] = {
     "linear": ("A linear model", of_linear, "shares"),

@@ -15,11 +15,12 @@ from elr_mri.errors import BadInput
 from elr_mri.findings import elsewhere
 from elr_mri.findings.metrics import weighted_balanced_accuracy
 from elr_mri.imaging.labels import ROI, ROI_TABLE, VOLUMES
+from elr_mri.lab import table_choice
 from elr_mri.lab.features import features
 from elr_mri.lab.fit import fit
 from elr_mri.lab.noise import wrong_labels
 from elr_mri.lab.roi import read_roi
-from elr_mri.lab.table_choice import check_budgets, choose, grid_of
+from elr_mri.lab.table_choice import TRIAL_DRAW, check_budgets, choose, grid_of
 from elr_mri.lab.table_runs import Data, Run, candidate, mlp, outcome
 from elr_mri.lab.table_scores import differences, draw_accuracies, holm, seed_shares
 from elr_mri.lab.tables import tables
@@ -257,6 +258,18 @@ def test_no_choice_looks_at_a_test_label(tmp_path: Path, drawn: pd.DataFrame) ->
         )
 
 
+def test_among_equal_trials_the_order_of_the_scans_decides(tmp_path: Path, drawn: pd.DataFrame, monkeypatch) -> None:
+    made = data(settings(tmp_path, drawn), tmp_path)
+    given = made.given("val", 0.0, TRIAL_DRAW)
+    likes = np.eye(3)[given]
+    dull = np.where(np.arange(3) == 1, -9.0, 0.0) + np.array([2.0, 0, 0])  # says CN of everyone
+    told = {1: np.tile(dull, (len(given), 1)), 2: dull + 0.1 * likes, 3: dull - 0.1 * likes}
+    monkeypatch.setattr(table_choice, "outcome", lambda run, _: {"last_val": told[run.fit.epochs]})
+    _, fit, lines = choose("ce", METHODS["ce"], [Candidate(epochs=n) for n in told], 0.0, made)
+    assert lines["val_balanced_accuracy"].nunique() == 1 and fit.epochs == 2
+    assert lines["val_macro_auc"].idxmax() == 1 and lines["chosen"].tolist() == [0, 1, 0]
+
+
 def test_a_method_is_searched_no_harder_than_another_and_only_by_its_own_keys() -> None:
     with pytest.raises(BadInput, match="ce 1, elr 2"):
         check_budgets({"ce": GRIDS["ce"][:1], "elr": GRIDS["elr"]})
@@ -332,7 +345,9 @@ def test_the_same_config_gives_the_same_tables_and_finished_runs_are_not_made_ag
     (tmp_path / "tables").symlink_to(tmp_path / "a")
     (told,) = elsewhere.read([tmp_path / "tables"], tmp_path)
     first = results[(results["reading"] == "last") & (results["split"] == "test")].iloc[0]
-    assert f"cross-entropy (untuned) {100 * first['balanced_accuracy']:.1f}" in told["lines"][0], told["lines"]
+    (test, _) = told["scores"]["groups"].values()
+    assert test["cross-entropy (untuned)"][0] == {name: f"{100 * first[name]:.1f}" for name in ("balanced_accuracy", "low", "high")}  # fmt: skip
+    assert list(test) == [f"{name} ({how})" for how in ("untuned", "tuned") for name in ("cross-entropy", "ELR", "SOP")]
     lost = sorted((tmp_path / "a" / "runs").glob("elr-40-seed1-*.npz"))[0]
     lost.write_bytes(lost.read_bytes()[:100])  # damaged: that one alone is made again
     made = []
