@@ -26,11 +26,11 @@ VERSIONS = {
     "explain": 5,
     "lab": 3,
     "fuse": 1,
-    "evaluate": 3,
+    "evaluate": 4,
     "subgroups": 2,
     "progression": 2,
     "shift": 1,
-    "report": 10,
+    "report": 11,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.
