@@ -27,7 +27,7 @@ VERSIONS = {
     "lab": 3,
     "fuse": 1,
     "evaluate": 4,
-    "subgroups": 2,
+    "subgroups": 3,
     "progression": 2,
     "shift": 1,
     "report": 11,
