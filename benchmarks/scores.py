@@ -98,20 +98,25 @@ def coverage(
     """
     real, rng = truth(like, population), np.random.default_rng(seed)
     places = [METRICS.index(name) for name in names]
-    missed = []
+    ends = []
     for study in range(n_studies):
         group = simulate(rng, n_subjects, like)
         group = replace(group, subjects=np.arange(len(group.labels)).astype(str)) if by_scan else group
         found, paired = lines(group, *_scored(group, draws=draws, seed=study), level=LEVEL)
-        ends = np.array([[row["low"], row["high"]] for row in (*found, *paired)]).reshape(3, len(METRICS), 2)
-        missed.append(np.stack([ends[..., 0] > real, ends[..., 1] < real], axis=-1)[:, places])
-    return _told(np.mean(missed, axis=0), pd.Index(names))
+        spans = np.array([[row["low"], row["high"]] for row in (*found, *paired)])
+        ends.append(spans.reshape(3, len(METRICS), 2)[:, places])
+    return _told(np.array(ends), real[:, places], pd.Index(names))
 
 
-def _told(missed: np.ndarray, index: pd.Index) -> pd.DataFrame:
-    """Coverage of each model and of the difference, and on which side the difference's misses are, from (3, n_lines, 2) shares of studies."""
-    columns = {who: 1 - missed[k].sum(axis=-1) for k, who in enumerate((*WHO, "difference"))}
-    columns |= {"beyond": missed[2, :, 0], "short of": missed[2, :, 1]}
+def _told(ends: np.ndarray, real: np.ndarray, index: pd.Index) -> pd.DataFrame:
+    """Coverage of each model and of the difference, and on which side the difference's misses are; an interval that there is not holds nothing.
+
+    ends (n_studies, 3, n_lines, 2), real (3, n_lines).
+    """
+    above, below = ends[..., 0] > real, ends[..., 1] < real
+    held = (ends[..., 0] <= real) & (real <= ends[..., 1])
+    columns = {who: held[:, k].mean(axis=0) for k, who in enumerate((*WHO, "difference"))}
+    columns |= {"beyond": above[:, 2].mean(axis=0), "short of": below[:, 2].mean(axis=0)}
     return pd.DataFrame(columns, index=index)
 
 
@@ -134,7 +139,7 @@ def compared(
     """
     real, rng = truth(like, population), np.random.default_rng(seed)
     places = [METRICS.index(name) for name in names]
-    missed = []
+    ends = []
     for study in range(n_studies):
         group = simulate(rng, n_subjects, like)
         points, drawn, without = (_with_difference(part) for part in _scored(group, draws=draws, seed=study))
@@ -142,12 +147,10 @@ def compared(
         moved[:2, ECE] = centred(points[:2, ECE], drawn[:2, ECE])
         moved[2, ECE] = moved[1, ECE] - moved[0, ECE]
         parts = points, drawn, without, moved
-        ends = [spans_of(*(part[who, place] for part in parts), level=LEVEL) for who in range(3) for place in places]
-        ends = np.array(ends).reshape(3, len(places), len(METHODS), 2)
-        aims = real[:, places, None]
-        missed.append(np.stack([ends[..., 0] > aims, ends[..., 1] < aims], axis=-1))
+        spans = [spans_of(*(part[who, place] for part in parts), level=LEVEL) for who in range(3) for place in places]
+        ends.append(np.array(spans).reshape(3, len(names) * len(METHODS), 2))
     index = pd.MultiIndex.from_product([names, METHODS], names=["score", "method"])
-    return _told(np.mean(missed, axis=0).reshape(3, len(index), 2), index)
+    return _told(np.array(ends), real[:, np.repeat(places, len(METHODS))], index)
 
 
 def _scored(group: Group, *, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
