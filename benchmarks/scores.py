@@ -3,7 +3,8 @@
     python benchmarks/scores.py speed                     2,600 scans, one model, every score, beside a plain loop over scikit-learn;
                                                           then `evaluate` as a whole: 5,000 scans × 6 models
     python benchmarks/scores.py coverage --studies 2000   simulated studies of the published test set's size: 96 subjects, about 380 scans
-    python benchmarks/scores.py coverage --methods        the same by four ways to make an interval, from the same draws (decision 0015)
+    python benchmarks/scores.py coverage --methods        the same by five ways to make an interval, from the same draws (decision 0015)
+    python benchmarks/scores.py coverage --population sure --subjects 48      another population, other models
 
 Limits (issue on findings): 5 s for 2,600 scans and 2,000 draws; about a minute for the whole; coverage of 93 to 97 % for nominal 95 %.
 """
@@ -11,6 +12,7 @@ Limits (issue on findings): 5 s for 2,600 scans and 2,000 draws; about a minute 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,20 +32,27 @@ from sklearn.metrics import (
 )
 
 from elr_mri import config
-from elr_mri.findings.bootstrap import centred, draw_scores, interval, weight_chunks
-from elr_mri.findings.evaluate import ECE, compare, evaluate
-from elr_mri.findings.metrics import METRICS, score, weighted_scores
+from elr_mri.findings.bootstrap import (
+    centred,
+    count_chunks,
+    draw_scores,
+    interval,
+    scoring,
+    weight_chunks,
+    without_each,
+)
+from elr_mri.findings.evaluate import ECE, evaluate, lines
+from elr_mri.findings.metrics import METRICS, score
 from elr_mri.findings.predicted import Group
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.table import CLASSES
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from simulated import POPULATIONS, Population, quick_scores, simulate
+
 LIMIT_S, LIMIT_WHOLE_S = 5.0, 60.0
-#: Where the classes lie on the latent severity, and how sure a model is of what it sees.
-CENTRES, SHARPNESS = np.array([-1.0, 0.0, 1.0]), 1.6
-#: Of each simulated model: deviation of what it gets wrong about a subject, at all visits alike, and about a single visit.
-MODELS = {"better": (0.35, 0.30), "worse": (0.60, 0.45)}
-#: Deviation of what both models get wrong about a subject.
-SHARED = 0.6
+LEVEL = 0.95
+WHO = ("better", "worse")
 #: What is told by default: the scores that the issue names, and the others of the main tables.
 TOLD = (
     "balanced_accuracy",
@@ -64,27 +73,11 @@ def clock() -> float:
     return time.process_time()
 
 
-def simulate(rng: np.random.Generator, n_subjects: int, models: dict[str, tuple[float, float]] = MODELS) -> Group:
-    """A study: subjects with 1 to 7 visits, who grow worse and may change class, seen by models that err alike at a subject's visits."""
-    visits = rng.integers(1, 8, n_subjects)
-    who = np.repeat(np.arange(n_subjects), visits)
-    order = np.arange(len(who)) - np.repeat(np.cumsum(visits) - visits, visits)
-    severity = rng.normal(size=n_subjects)[who] + np.abs(rng.normal(0, 0.06, n_subjects))[who] * order
-    seen = severity + rng.normal(0, SHARED, n_subjects)[who]
-    logits = {}
-    for name, (of_subject, of_visit) in models.items():
-        guess = seen + of_subject * rng.normal(size=n_subjects)[who] + of_visit * rng.normal(size=len(who))
-        logits[name, 0] = -SHARPNESS * (guess[:, None] - CENTRES) ** 2
-    shares = {name: np.exp(z - z.max(axis=1, keepdims=True)) for name, z in logits.items()}
-    said = {name: share / share.sum(axis=1, keepdims=True) for name, share in shares.items()}
-    return Group("SIM", "test", who.astype(str), np.digitize(severity, [-0.45, 0.6]), said, logits)
-
-
-def truth(models: dict[str, tuple[float, float]], n_subjects: int) -> dict[str, dict[str, float]]:
-    """Every model's scores over a population."""
-    group = simulate(np.random.default_rng(10**6), n_subjects, models)
-    pairs = zip(group.predictions.items(), group.logits.values(), strict=True)
-    return {name: score(group.labels, p, z) for ((name, _), p), z in pairs}
+def truth(like: Population, n_subjects: int) -> np.ndarray:
+    """Every score over a population, of both models and the difference: (3, n_metrics)."""
+    group = simulate(np.random.default_rng(10**6), n_subjects, like)
+    pairs = zip(group.predictions.values(), group.logits.values(), strict=True)
+    return _with_difference(np.array([list(score(group.labels, p, z).values()) for p, z in pairs]))
 
 
 def coverage(
@@ -94,6 +87,7 @@ def coverage(
     draws: int,
     seed: int,
     names: Sequence[str] = TOLD,
+    like: Population = POPULATIONS["published"],
     population: int = 40_000,
     by_scan: bool = False,
 ) -> pd.DataFrame:
@@ -102,30 +96,32 @@ def coverage(
     `beyond` and `short of` are the shares of studies whose whole interval of the difference lies above, or below, the truth. With `by_scan` the
     scans are drawn as if each were of another subject: what that would promise.
     """
-    real, rng = truth(MODELS, population), np.random.default_rng(seed)
-    settings = config.Evaluate(draws=draws)
-    held = {name: [] for name in names}
+    real, rng = truth(like, population), np.random.default_rng(seed)
+    places = [METRICS.index(name) for name in names]
+    ends = []
     for study in range(n_studies):
-        group = simulate(rng, n_subjects)
+        group = simulate(rng, n_subjects, like)
         group = replace(group, subjects=np.arange(len(group.labels)).astype(str)) if by_scan else group
-        found, paired = compare(group, settings.model_copy(update={"seed": study}))
-        rows = {(row["model"], row["metric"]): row for row in found} | {
-            ("difference", row["metric"]): row for row in paired
-        }
-        for name in names:
-            values = {model: real[model][name] for model in MODELS}
-            values["difference"] = values["worse"] - values["better"]
-            held[name].append(
-                [rows[who, name]["low"] <= value <= rows[who, name]["high"] for who, value in values.items()]
-            )
-            span = rows["difference", name]
-            held[name][-1] += [values["difference"] < span["low"], values["difference"] > span["high"]]
-    columns = [*MODELS, "difference", "beyond", "short of"]
-    return pd.DataFrame({name: np.mean(held[name], axis=0) for name in names}, index=columns).T
+        found, paired = lines(group, *_scored(group, draws=draws, seed=study), level=LEVEL)
+        spans = np.array([[row["low"], row["high"]] for row in (*found, *paired)])
+        ends.append(spans.reshape(3, len(METRICS), 2)[:, places])
+    return _told(np.array(ends), real[:, places], pd.Index(names))
+
+
+def _told(ends: np.ndarray, real: np.ndarray, index: pd.Index) -> pd.DataFrame:
+    """Coverage of each model and of the difference, and on which side the difference's misses are; an interval that there is not holds nothing.
+
+    ends (n_studies, 3, n_lines, 2), real (3, n_lines).
+    """
+    above, below = ends[..., 0] > real, ends[..., 1] < real
+    held = (ends[..., 0] <= real) & (real <= ends[..., 1])
+    columns = {who: held[:, k].mean(axis=0) for k, who in enumerate((*WHO, "difference"))}
+    columns |= {"beyond": above[:, 2].mean(axis=0), "short of": below[:, 2].mean(axis=0)}
+    return pd.DataFrame(columns, index=index)
 
 
 #: Ways to make an interval of a score's point value, its draws, and its values without each subject.
-METHODS = ("percentiles", "expanded", "BCa", "jackknife t")
+METHODS = ("percentiles", "expanded", "widened", "BCa", "jackknife t")
 
 
 def compared(
@@ -135,45 +131,33 @@ def compared(
     draws: int,
     seed: int,
     names: Sequence[str] = TOLD,
+    like: Population = POPULATIONS["published"],
     population: int = 40_000,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """By score and method: the share of studies whose interval holds the truth, of each model and of the difference, and on which side the
     difference's misses; every method sees the same studies and draws. Only the percentiles' calibration errors are moved (`bootstrap.centred`).
     """
-    real, rng = truth(MODELS, population), np.random.default_rng(seed)
-    values = np.array([[real[model][name] for name in METRICS] for model in MODELS])
-    values = np.concatenate([values, values[1:] - values[:1]])
+    real, rng = truth(like, population), np.random.default_rng(seed)
     places = [METRICS.index(name) for name in names]
-    held = []
+    ends = []
     for study in range(n_studies):
-        group = simulate(rng, n_subjects)
+        group = simulate(rng, n_subjects, like)
         points, drawn, without = (_with_difference(part) for part in _scored(group, draws=draws, seed=study))
         moved = drawn.copy()
         moved[:2, ECE] = centred(points[:2, ECE], drawn[:2, ECE])
         moved[2, ECE] = moved[1, ECE] - moved[0, ECE]
-        for who in range(len(values)):
-            for place in places:
-                told = (points[who, place], drawn[who, place], without[who, place])
-                spans = spans_of(*told, moved[who, place], level=level, n_subjects=n_subjects)
-                held.append([(low > values[who, place], high < values[who, place]) for low, high in spans])
-    missed = np.array(held).reshape(n_studies, len(values), len(names), len(METHODS), 2).mean(axis=0)
-    columns = {who: 1 - missed[k].sum(axis=-1) for k, who in enumerate((*MODELS, "difference"))}
-    columns |= {"beyond": missed[2, ..., 0], "short of": missed[2, ..., 1]}
+        parts = points, drawn, without, moved
+        spans = [spans_of(*(part[who, place] for part in parts), level=LEVEL) for who in range(3) for place in places]
+        ends.append(np.array(spans).reshape(3, len(names) * len(METHODS), 2))
     index = pd.MultiIndex.from_product([names, METHODS], names=["score", "method"])
-    return pd.DataFrame({name: column.ravel() for name, column in columns.items()}, index=index)
+    return _told(np.array(ends), real[:, np.repeat(places, len(METHODS))], index)
 
 
 def _scored(group: Group, *, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of both models every score: (2, n_scores), of the draws (2, n_scores, draws), and without each subject (2, n_scores, n_subjects)."""
-    said, logits = list(group.predictions.values()), list(group.logits.values())
-    drawn = draw_scores(group.labels, said, group.subjects, draws=draws, seed=seed, logits=logits)
-    names, of_scan = np.unique(group.subjects, return_inverse=True)
-    all_but_one = (np.arange(len(names))[:, None] != of_scan).astype(float)
-    pairs = list(zip(said, logits, strict=True))
-    points = np.array([list(score(group.labels, p, z).values()) for p, z in pairs])
-    without = np.array([list(weighted_scores(group.labels, p, all_but_one, z).values()) for p, z in pairs])
-    return points, drawn, without
+    """Of both models every score: (2, n_metrics), of the draws of `bootstrap` (2, n_metrics, draws), and without each subject (2, n_metrics, n_subjects)."""
+    n_subjects, scores = quick_scores(group)
+    counts = np.concatenate(list(count_chunks(n_subjects, draws=draws, seed=seed)))
+    return scores(np.ones((1, n_subjects)))[..., 0], scores(counts), scores(1 - np.eye(n_subjects))
 
 
 def _with_difference(values: np.ndarray) -> np.ndarray:
@@ -182,34 +166,45 @@ def _with_difference(values: np.ndarray) -> np.ndarray:
 
 
 def spans_of(
-    point: float, drawn: np.ndarray, without: np.ndarray, moved: np.ndarray, *, level: float, n_subjects: int
+    point: float, drawn: np.ndarray, without: np.ndarray, moved: np.ndarray, *, level: float
 ) -> list[tuple[float, float]]:
-    """The interval by each of `METHODS`; the first two of the draws as `evaluate` moves them.
+    """The interval by each of `METHODS`; the first three of the draws as `evaluate` moves them, the third its own.
 
-    BCa: Efron, JASA 82, 1987, with the acceleration of the jackknife over subjects. Jackknife: point ± t · its standard error.
+    Expanded: Hesterberg, The American Statistician 69, 2015. BCa: Efron, JASA 82, 1987, with the acceleration of the jackknife over subjects.
+    Jackknife: point ± t · its standard error.
     """
-    off = without.mean() - without
-    tails = norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    off, n_subjects = without.mean() - without, len(without)
+    tails, reach = norm.ppf([(1 - level) / 2, (1 + level) / 2]), t.ppf((1 + level) / 2, n_subjects - 1)
     acceleration = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
     below = ((drawn < point).sum() + 0.5 * (drawn == point).sum()) / len(drawn)
     bias = norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
     corrected = norm.cdf(bias + (bias + tails) / (1 - acceleration * (bias + tails)))
-    reach = t.ppf((1 + level) / 2, n_subjects - 1) * np.sqrt((n_subjects - 1) / n_subjects * (off**2).sum())
+    error = np.sqrt((n_subjects - 1) / n_subjects * (off**2).sum())
+    further = norm.cdf(reach * np.sqrt(n_subjects / (n_subjects - 1)))
     return [
         interval(moved, level=level),
-        interval(moved, level=level, n_subjects=n_subjects),
+        interval(moved, level=2 * further - 1),
+        interval(moved, level=level, without=without),
         tuple(np.quantile(drawn, corrected)),
-        (point - reach, point + reach),
+        (point - reach * error, point + reach * error),
     ]
 
 
-def false_alarms(n_studies: int, *, n_subjects: int, draws: int, seed: int, names: Sequence[str] = TOLD) -> pd.Series:
+def false_alarms(
+    n_studies: int,
+    *,
+    n_subjects: int,
+    draws: int,
+    seed: int,
+    names: Sequence[str] = TOLD,
+    like: Population = POPULATIONS["published"],
+) -> pd.Series:
     """By score: the share of studies in which two equally good models differ by p < 0.05."""
-    rng = np.random.default_rng(seed)
-    twins = {"one": MODELS["better"], "other": MODELS["better"]}
-    alarms = []
+    rng, alarms = np.random.default_rng(seed), []
+    twins = replace(like, worse=like.better)
     for study in range(n_studies):
-        _, paired = compare(simulate(rng, n_subjects, twins), config.Evaluate(draws=draws, seed=study))
+        group = simulate(rng, n_subjects, twins)
+        _, paired = lines(group, *_scored(group, draws=draws, seed=study), level=LEVEL)
         p = {row["metric"]: row["p"] for row in paired}
         alarms.append([p[name] < 0.05 for name in names])
     return pd.Series(np.mean(alarms, axis=0), index=list(names))
@@ -218,6 +213,7 @@ def false_alarms(n_studies: int, *, n_subjects: int, draws: int, seed: int, name
 def tell_coverage(options: argparse.Namespace) -> None:
     """Print the coverage, and how often equals are told apart."""
     size = {"n_subjects": options.subjects, "draws": options.draws, "seed": options.seed}
+    size["like"] = POPULATIONS[options.population]
     began = clock()
     found = compared(options.studies, **size) if options.methods else coverage(options.studies, **size)
     error = 100 * np.sqrt(0.95 * 0.05 / options.studies)
@@ -243,6 +239,8 @@ def tell_speed(options: argparse.Namespace) -> None:
     (probabilities, *_), labels = group.predictions.values(), group.labels
     began = clock()
     drawn = draw_scores(labels, [probabilities], group.subjects, draws=options.draws, seed=0)[0]
+    of_draws = clock() - began
+    without_each(scoring(labels, [probabilities]), group.subjects)
     ours = clock() - began
     weights = next(weight_chunks(group.subjects, draws=options.draws, seed=0))[: options.plain]
     began = clock()
@@ -250,10 +248,10 @@ def tell_speed(options: argparse.Namespace) -> None:
     theirs = (clock() - began) / len(plain) * options.draws
     off = max(abs(drawn[METRICS.index(name), i] - value) for i, one in enumerate(plain) for name, value in one.items())
     print(
-        f"{len(labels)} scans, {options.draws} draws, {len(METRICS)} scores: {ours:.2f} s ({ours / LIMIT_S:.2f} of the limit)"
+        f"{len(labels)} scans, {options.draws} draws, {len(METRICS)} scores: {of_draws:.2f} s, and without each of {group.n_subjects} subjects: {ours:.2f} s ({ours / LIMIT_S:.2f} of the limit)"
     )
     print(
-        f"a plain loop over scikit-learn, {len(plain[0])} of these scores: {theirs:.0f} s ({theirs / ours:.0f} times as long, from {len(plain)} draws); largest difference {off:.1e}"
+        f"a plain loop over scikit-learn, {len(plain[0])} of these scores: {theirs:.0f} s ({theirs / of_draws:.0f} times as long as the draws, from {len(plain)} draws); largest difference {off:.1e}"
     )
     if options.no_whole:
         return
@@ -290,7 +288,7 @@ def write_predictions(folder: Path, n_models: int = 6) -> list[Path]:
     """Prediction tables of a study of 5,000 scans: 2,090 for training, 390 for validation, 380 for the test, 2,140 external."""
     rng, parts = np.random.default_rng(1), []
     for split, n_subjects in (("train", 522), ("val", 97), ("test", 95), ("external", 536)):
-        group = simulate(rng, n_subjects, {f"model-{k}": (0.3 + 0.1 * k, 0.3) for k in range(n_models)})
+        group = simulate(rng, n_subjects, models={f"model-{k}": (0.3 + 0.1 * k, 0.3) for k in range(n_models)})
         cohort = "NACC" if split == "external" else "ADNI"
         facts = pd.DataFrame(
             {"subject_id": [f"{split}{name}" for name in group.subjects], "cohort": cohort, "split": split}
@@ -321,6 +319,7 @@ def arguments() -> argparse.ArgumentParser:
     covers.add_argument("--subjects", type=int, default=96)
     covers.add_argument("--draws", type=int, default=2000)
     covers.add_argument("--seed", type=int, default=0)
+    covers.add_argument("--population", choices=POPULATIONS, default="published")
     covers.add_argument("--methods", action="store_true", help="compare the ways to make an interval")
     covers.add_argument("--alarms", type=int, default=0, help="studies of two equally good models")
     covers.set_defaults(tell=tell_coverage)

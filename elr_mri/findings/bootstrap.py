@@ -2,8 +2,8 @@
 
 Visits of one subject are alike, so resampling scans would promise too narrow an interval.
 Each draw takes as many subjects as there are, with replacement, and with each all of its
-scans (the cluster bootstrap, Davison & Hinkley 1997, §3.8); intervals are percentiles of the draws, a little
-further out the fewer the subjects (docs/decisions/0015-intervals.md).
+scans (the cluster bootstrap, Davison & Hinkley 1997, §3.8). Intervals are percentiles of the draws, further
+out the fewer the subjects that a score hangs on, which its values without each subject tell (docs/decisions/0015-intervals.md).
 All models are scored on the same draws, so that their differences are paired.
 """
 
@@ -47,6 +47,13 @@ def draw_scores(
     -------
     (n_models, n_metrics, draws) float, metrics in the order of `METRICS`; NaN where a draw leaves a score undefined
     """
+    return draw(scoring(labels, predictions, logits), subjects, draws=draws, seed=seed)
+
+
+def scoring(
+    labels: np.ndarray, predictions: Sequence[np.ndarray], logits: Sequence[np.ndarray] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes of (n_draws, n_scans) weights every score of every set of predictions, (n_models, n_metrics, n_draws); arguments as `draw_scores`."""
     said = [checked(labels, probabilities) for probabilities in predictions]
     logits = [None] * len(said) if logits is None else logits
 
@@ -54,7 +61,7 @@ def draw_scores(
         found = [weighted_scores(*one, weights, z) for one, z in zip(said, logits, strict=True)]
         return np.array([list(one.values()) for one in found])
 
-    return draw(scores, subjects, draws=draws, seed=seed)
+    return scores
 
 
 def draw(measure: Callable[[np.ndarray], np.ndarray], subjects: Sequence[str], *, draws: int, seed: int) -> np.ndarray:
@@ -69,31 +76,61 @@ def weight_chunks(subjects: Sequence[str], *, draws: int, seed: int) -> Iterator
     draw sum to the number of subjects.
     """
     names, subject_of_scan = np.unique(np.asarray(subjects), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    for start in range(0, draws, CHUNK):
-        n_draws = min(CHUNK, draws - start)
-        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_draws)
+    for counts in count_chunks(len(names), draws=draws, seed=seed):
         yield counts[:, subject_of_scan].astype(float)
 
 
-def interval(values: np.ndarray, *, level: float, n_subjects: int | None = None) -> tuple[float, float]:
+def count_chunks(n_subjects: int, *, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each draw holds each subject, in chunks of draws: (up to CHUNK, n_subjects) int, rows sum to n_subjects."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, CHUNK):
+        yield rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=min(CHUNK, draws - start))
+
+
+def without_each(measure: Callable[[np.ndarray], np.ndarray], subjects: Sequence[str]) -> np.ndarray:
+    """What `measure` makes of all scans but one subject's, for each subject: (…, n_subjects); `measure` as in `draw`."""
+    names, subject_of_scan = np.unique(np.asarray(subjects), return_inverse=True)
+    parts = np.array_split(np.arange(len(names)), -(-len(names) // CHUNK))
+    return np.concatenate([measure((part[:, None] != subject_of_scan).astype(float)) for part in parts], axis=-1)
+
+
+def interval(values: np.ndarray, *, level: float, without: np.ndarray | None = None) -> tuple[float, float]:
     """Percentile interval of one score's draws, (draws,) float; (NaN, NaN) where fewer than half define it.
 
-    With `n_subjects`, the percentiles are those of few subjects (`_of_few`), and one subject has no interval.
+    With the score's values `without` each subject, (n_subjects,), the percentiles are those of few subjects (`_few`), and one subject has no interval.
     """
     defined = values[np.isfinite(values)]
-    if len(defined) * 2 < len(values) or n_subjects == 1:
+    if len(defined) * 2 < len(values) or _alone(without):
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    tail = tail if n_subjects is None else float(norm.cdf(t.ppf(tail, n_subjects - 1) * _of_few(n_subjects)))
+    if without is not None:
+        widening, freedom = _few(defined, without)
+        tail = float(norm.cdf(t.ppf(tail, freedom) * widening))
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _of_few(n_subjects: int) -> float:
-    """By what factor a bootstrap of n subjects tells too small a deviation: the mean of n that are drawn with replacement varies
-    with (n − 1)/n of what n others would (Hesterberg, The American Statistician 69, 2015, whose expanded percentiles these are, with t for z)."""
-    return float(np.sqrt(n_subjects / (n_subjects - 1)))
+def _alone(without: np.ndarray | None) -> bool:
+    """Whether fewer than two subjects can be left out."""
+    return without is not None and np.isfinite(without).sum() < 2
+
+
+def _few(draws: np.ndarray, without: np.ndarray) -> tuple[float, float]:
+    """By what factor the draws tell too small a deviation, and with how many degrees of freedom the deviation is known.
+
+    The factor is the jackknife's standard error over the draws' deviation, and no less than √(n / (n − 1)): the mean of n subjects drawn with
+    replacement varies with (n − 1)/n of what n others would (Hesterberg, The American Statistician 69, 2015). The degrees of freedom are those of the
+    variance of what each subject moves the score by (Hinkley, Biometrika 64, 1977): that variance's own is 2 / (n − 1) + kurtosis / n times its
+    square, so n − 1 where none moves it much, fewer where a few do. A subject without whom the score is undefined tells nothing.
+    """
+    moved = without[np.isfinite(without)]
+    n, squares = len(moved), (moved - moved.mean()) ** 2
+    least, deviation = np.sqrt(n / (n - 1)), draws.std()
+    if squares.sum() == 0 or deviation == 0:
+        return float(least), n - 1
+    excess = n * (squares**2).sum() / squares.sum() ** 2 - 3
+    jackknife = np.sqrt((n - 1) / n * squares.sum())
+    return float(max(least, jackknife / deviation)), float(2 / (2 / (n - 1) + max(excess, 0) / n))
 
 
 def centred(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -108,18 +145,21 @@ def centred(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return np.maximum(draws + (points - middle)[..., None], 0)
 
 
-def p_value(values: np.ndarray, *, n_subjects: int | None = None) -> float:
+def p_value(values: np.ndarray, *, without: np.ndarray | None = None) -> float:
     """Two-sided p-value of a difference from its draws, (draws,) float; NaN where fewer than half define it, or of one subject.
 
     2 (k + 1) / (B + 1), with k of B draws on the rarer side of zero (Davison & Hinkley 1997, §4.2: the data themselves count as one draw);
-    with `n_subjects` the level at which `interval` would just reach zero.
+    with the differences `without` each subject, (n_subjects,), the level at which `interval` would just reach zero.
     """
     defined = values[np.isfinite(values)]
-    if len(defined) * 2 < len(values) or n_subjects == 1:
+    if len(defined) * 2 < len(values) or _alone(without):
         return float("nan")
     rarer = min((defined <= 0).sum(), (defined >= 0).sum())
     p = float(min(1.0, 2 * (rarer + 1) / (len(defined) + 1)))
-    return p if n_subjects is None else float(2 * t.cdf(norm.ppf(p / 2) / _of_few(n_subjects), n_subjects - 1))
+    if without is None:
+        return p
+    widening, freedom = _few(defined, without)
+    return float(2 * t.cdf(norm.ppf(p / 2) / widening, freedom))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from elr_mri import config
-from elr_mri.findings.bootstrap import centred, draw, interval
+from elr_mri.findings.bootstrap import centred, draw, interval, without_each
 from elr_mri.findings.metrics import ECE_BINS, ERRORS, bins_of, weighted_errors
 from elr_mri.findings.predicted import UNSEEN, Group
 from elr_mri.scans.table import CLASSES
@@ -123,10 +123,11 @@ def _scores(group: Group, after: dict[tuple[str, int], np.ndarray | None], setti
         drawn = draw(errors, group.subjects, draws=settings.draws, seed=settings.seed)
         drawn[:2, ECE] = centred(points[:2, ECE], drawn[:2, ECE])
         drawn[2, ECE] = drawn[1, ECE] - drawn[0, ECE]
+        fewer = without_each(errors, group.subjects)
         counts = {"n_scans": len(group.labels), "n_subjects": group.n_subjects, "n_seeds": len(names)}
         for place, metric in enumerate(ERRORS):
             for state, name in enumerate(("before", "after", "difference")):
-                low, high = interval(drawn[state, place], level=settings.level, n_subjects=group.n_subjects)
+                low, high = interval(drawn[state, place], level=settings.level, without=fewer[state, place])
                 value = {"value": points[state, place], "low": low, "high": high}
                 line = {"model": model, **group.place, "metric": metric, "state": name, **value}
                 yield line | {"level": settings.level} | counts

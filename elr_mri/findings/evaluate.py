@@ -18,9 +18,9 @@ from sklearn.metrics import roc_curve
 
 from elr_mri import config, provenance
 from elr_mri.findings import latex
-from elr_mri.findings.bootstrap import centred, draw_scores, interval, p_value
+from elr_mri.findings.bootstrap import centred, draw, interval, p_value, scoring, without_each
 from elr_mri.findings.calibration import calibrate
-from elr_mri.findings.metrics import METRICS, confusion, score
+from elr_mri.findings.metrics import METRICS, confusion
 from elr_mri.findings.predicted import UNSEEN, Group, by_subject, common_scans, groups_of, read_predictions
 from elr_mri.findings.tables import (
     CALIBRATION,
@@ -91,15 +91,19 @@ def evaluate(*, prediction_paths: list[Path], settings: config.Evaluate, out_dir
 
 def compare(group: Group, settings: config.Evaluate) -> tuple[list[dict], list[dict]]:
     """Every score of every model on a group of scans with its interval, and their paired differences: lines of `RESULTS` and of `DIFFERENCES`."""
-    said, logits = list(group.predictions.values()), list(group.logits.values())
-    draws = draw_scores(group.labels, said, group.subjects, draws=settings.draws, seed=settings.seed, logits=logits)
-    found = [score(group.labels, p, z) for p, z in zip(said, logits, strict=True)]
-    points = np.array([[one[name] for name in METRICS] for one in found])
+    scores = scoring(group.labels, list(group.predictions.values()), list(group.logits.values()))
+    points = scores(np.ones((1, len(group.labels))))[..., 0]
+    draws = draw(scores, group.subjects, draws=settings.draws, seed=settings.seed)
+    return lines(group, points, draws, without_each(scores, group.subjects), level=settings.level)
+
+
+def lines(
+    group: Group, points: np.ndarray, draws: np.ndarray, without: np.ndarray, *, level: float
+) -> tuple[list[dict], list[dict]]:
+    """What `compare` tells, of every score (n_predictions, n_metrics), of its draws and of its values without each subject (n_predictions, n_metrics, n)."""
     draws[:, ECE] = centred(points[:, ECE], draws[:, ECE])
-    return (
-        list(_result_rows(group, points, draws, settings.level)),
-        list(_difference_rows(group, points, draws, settings.level)),
-    )
+    found = points, draws, without, level
+    return list(_result_rows(group, *found)), list(_difference_rows(group, *found))
 
 
 def main_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -134,13 +138,15 @@ def _counts(group: Group, model: str) -> dict[str, int]:
     }
 
 
-def _result_rows(group: Group, points: np.ndarray, draws: np.ndarray, level: float) -> Iterator[dict]:
-    """One row per model and metric. points (n_predictions, n_metrics), draws (n_predictions, n_metrics, n_draws)."""
+def _result_rows(
+    group: Group, points: np.ndarray, draws: np.ndarray, without: np.ndarray, level: float
+) -> Iterator[dict]:
+    """One row per model and metric; arguments as `lines`."""
     for model in group.models:
         seeds = group.seeds_of(model)
-        values, drawn = points[seeds].mean(axis=0), draws[seeds].mean(axis=0)
+        values, drawn, fewer = (part[seeds].mean(axis=0) for part in (points, draws, without))
         for position, metric in enumerate(METRICS):
-            low, high = interval(drawn[position], level=level, n_subjects=group.n_subjects)
+            low, high = interval(drawn[position], level=level, without=fewer[position])
             yield {
                 "model": model,
                 **group.place,
@@ -153,14 +159,17 @@ def _result_rows(group: Group, points: np.ndarray, draws: np.ndarray, level: flo
             }
 
 
-def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level: float) -> Iterator[dict]:
+def _difference_rows(
+    group: Group, points: np.ndarray, draws: np.ndarray, without: np.ndarray, level: float
+) -> Iterator[dict]:
     """One row per pair of models and metric, the later model minus the earlier."""
     for reference, model in combinations(group.models, 2):
         these, those = group.seeds_of(model), group.seeds_of(reference)
-        values = points[these].mean(axis=0) - points[those].mean(axis=0)
-        drawn = draws[these].mean(axis=0) - draws[those].mean(axis=0)
+        values, drawn, fewer = (
+            part[these].mean(axis=0) - part[those].mean(axis=0) for part in (points, draws, without)
+        )
         for position, metric in enumerate(METRICS):
-            low, high = interval(drawn[position], level=level, n_subjects=group.n_subjects)
+            low, high = interval(drawn[position], level=level, without=fewer[position])
             yield {
                 "model": model,
                 "reference": reference,
@@ -169,7 +178,7 @@ def _difference_rows(group: Group, points: np.ndarray, draws: np.ndarray, level:
                 "difference": values[position],
                 "low": low,
                 "high": high,
-                "p": p_value(drawn[position], n_subjects=group.n_subjects),
+                "p": p_value(drawn[position], without=fewer[position]),
                 "level": level,
                 **_counts(group, model),
             }

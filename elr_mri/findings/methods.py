@@ -261,7 +261,9 @@ def _statistics(results: pd.DataFrame, evaluated: Mapping[str, Any] | None) -> s
     return (
         "Statistics. Accuracy, balanced accuracy and the areas under the one-vs-rest ROC curves (each class, micro- and macro-average) were computed on subjects "
         f"that no model had seen, for all methods on the same scans. Intervals are {100 * results['level'].iloc[0]:g} % bootstrap intervals over subjects, all scans of a "
-        f"subject drawn together [@bootstrap]{draws}; differences between methods are paired by scan and use the same draws. Their ends are moved outwards for few subjects [@expanded]; they are not adjusted for the number of comparisons."
+        f"subject drawn together [@bootstrap]{draws}; differences between methods are paired by scan and use the same draws. "
+        "Their ends are moved outwards for few subjects [@expanded], by the jackknife’s standard error and fewer degrees of freedom where a few subjects move a score most [@jackknife]; "
+        "they are not adjusted for the number of comparisons."
     )
 
 

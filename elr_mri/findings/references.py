@@ -40,6 +40,7 @@ REFERENCES = {
     "sklearn": "Pedregosa F, Varoquaux G, Gramfort A, et al. Scikit-learn: machine learning in Python. J Mach Learn Res 12:2825–2830, 2011.",
     "bootstrap": "Field CA, Welsh AH. Bootstrapping clustered data. J R Stat Soc B 69:369–390, 2007.",
     "expanded": "Hesterberg TC. What teachers should know about the bootstrap: resampling in the undergraduate statistics curriculum. Am Stat 69:371–386, 2015.",
+    "jackknife": "Hinkley DV. Jackknife confidence limits using Student t approximations. Biometrika 64:21–28, 1977.",
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 6:65–70, 1979.",
     "temperature": "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML, PMLR 70:1321–1330, 2017.",
     "stacking": "Wolpert DH. Stacked generalization. Neural Netw 5:241–259, 1992.",

@@ -1,7 +1,7 @@
 """For whom a model works less well: scores by age band, sex, scanner, site and APOE ε4, and gaps that hold.
 
 Every group of people is scored on the draws of subjects of the whole test set (`bootstrap.weight_chunks`), and so are the
-others; their difference, the gap, is therefore paired wherever a subject has scans in both. Its interval is
+others; their difference, the gap, is therefore paired wherever a subject has scans in both. A score's interval is as in `evaluate`, a gap's
 gap ± t · (standard deviation over the draws), with one degree of freedom fewer than the smaller side has subjects: the tail of a percentile
 interval that has to hold for a whole family of gaps would rest on a handful of draws. The family is every gap of the table;
 Holm's step-down procedure (1979) widens the intervals, and a gap is flagged when its widened interval leaves out zero.
@@ -20,7 +20,7 @@ from scipy import stats
 
 from elr_mri import config, provenance
 from elr_mri.errors import BadInput
-from elr_mri.findings.bootstrap import interval, weight_chunks
+from elr_mri.findings.bootstrap import draw, interval, without_each
 from elr_mri.findings.grouped import GROUPED, grouped_scores
 from elr_mri.findings.predicted import UNSEEN, Group, groups_of, read_predictions
 from elr_mri.scans.predictions import ENSEMBLE
@@ -35,7 +35,7 @@ EVERYONE = "all"
 UNKNOWN = "unknown"
 MAKERS = {"siemens": "Siemens", "ge": "GE", "philips": "Philips"}
 
-#: A score of a model in a group of people, with its percentile interval; `gap`: minus that of the others, alone (`gap_low`) and with the
+#: A score of a model in a group of people, with its interval; `gap`: minus that of the others, alone (`gap_low`) and with the
 #: family of all gaps (`family_low`). Counts below the smallest that may be told, and one more where it could be inferred, are blank.
 SUBGROUPS = Schema(
     name="subgroups",
@@ -143,7 +143,7 @@ def _lines(group: Group, told: pd.DataFrame, settings: config.Subgroups) -> Iter
     masks |= {(f, str(g)): (told[f] == g).to_numpy() for f in FACTORS for g in sorted(told[f].unique())}
     notes = {key: _why_not(group, mask, settings) for key, mask in masks.items()}
     scored = [key for key in masks if not notes[key]]
-    points, draws = _scores(group, np.array([masks[key] for key in scored]).T, settings) if scored else ([], [])
+    told_by = _scores(group, np.array([masks[key] for key in scored]).T, settings) if scored else ()
     seen: set[tuple[str, bytes]] = set()
     for (factor, name), mask in masks.items():
         at = scored.index((factor, name)) if not notes[factor, name] else None
@@ -164,9 +164,10 @@ def _lines(group: Group, told: pd.DataFrame, settings: config.Subgroups) -> Iter
                     "gap": np.nan,
                 }
                 if at is not None:
-                    (own, rest), (drawn, drawn_rest) = ([side[seeds, GROUPED.index(metric), at].mean(axis=0) for side in both] for both in (points, draws))  # fmt: skip
+                    place = np.s_[seeds, :, GROUPED.index(metric), at]
+                    (own, rest), (drawn, drawn_rest), (fewer, _) = (part[place].mean(axis=0) for part in told_by)
                     line["value"] = own[0]
-                    line["low"], line["high"] = interval(drawn, level=settings.level)
+                    line["low"], line["high"] = interval(drawn, level=settings.level, without=fewer)
                 if paired:
                     line |= {"gap": own[0] - rest[0], "se": _spread(drawn - drawn_rest), "df": min(sizes) - 1}
                 yield line
@@ -182,20 +183,14 @@ def _why_not(group: Group, mask: np.ndarray, settings: config.Subgroups) -> str 
     return None
 
 
-def _scores(group: Group, masks: np.ndarray, settings: config.Subgroups) -> tuple[tuple, tuple]:
-    """Of the groups in `masks` (n_scans, n_groups) bool: their scores and the others', and those of the draws; all (n_predictions, n_scores, n_groups, n)."""
+def _scores(group: Group, masks: np.ndarray, settings: config.Subgroups) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the groups in `masks` (n_scans, n_groups) bool: their scores and the others', those of the draws, and without each subject; all (n_predictions, 2, n_scores, n_groups, n)."""
 
-    def of(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [grouped_scores(group.labels, p, weights, masks) for p in group.predictions.values()]
+    def both(weights: np.ndarray) -> np.ndarray:
+        return np.array([grouped_scores(group.labels, p, weights, masks) for p in group.predictions.values()])
 
-    chunks = [of(weights) for weights in weight_chunks(group.subjects, draws=settings.draws, seed=settings.seed)]
-    once = of(np.ones((1, len(group.labels))))
-    points = tuple(np.array([pair[side] for pair in once]) for side in range(2))
-    draws = tuple(
-        np.array([np.concatenate([chunk[n][side] for chunk in chunks], axis=-1) for n in range(len(once))])
-        for side in range(2)
-    )
-    return points, draws
+    draws = draw(both, group.subjects, draws=settings.draws, seed=settings.seed)
+    return both(np.ones((1, len(group.labels)))), draws, without_each(both, group.subjects)
 
 
 def _spread(values: np.ndarray) -> float:

@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
-from elr_mri.findings.bootstrap import draw_scores, interval, p_value, weight_chunks
-from elr_mri.findings.metrics import METRICS
+from elr_mri.findings.bootstrap import (
+    _few,
+    draw_scores,
+    interval,
+    p_value,
+    scoring,
+    weight_chunks,
+    without_each,
+)
+from elr_mri.findings.metrics import METRICS, score
 
 ACCURACY = METRICS.index("accuracy")
 
@@ -85,17 +94,85 @@ def test_interval_is_the_percentiles_and_knows_when_it_knows_nothing():
     assert np.isnan(interval(mostly_undefined, level=0.95)).all()
 
 
-def test_few_subjects_have_wider_intervals_and_p_values_that_agree():
-    draws = np.random.default_rng(0).normal(2.05, 1, 20_000)
-    plain, many, few = (interval(draws, level=0.95, n_subjects=n) for n in (None, 10**6, 12))
-    assert many == pytest.approx(plain, abs=1e-3) and few[0] < plain[0] < plain[1] < few[1]
-    # of normal draws these are the limits of Student's t for the mean of 12
-    assert few == pytest.approx(2.05 + np.array([-1, 1]) * 2.201 * np.sqrt(12 / 11), abs=0.06)
-    assert p_value(draws) < 0.05 < p_value(draws, n_subjects=12)
+def _sample(values, draws=20_000):
+    """Draws of a mean, and the means without each value."""
+    n = len(values)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws) @ values / n
+    return drawn, (values.sum() - values) / (n - 1)
+
+
+def _normal(n):
+    """n values as normal as they can be, of mean 0 and standard deviation 1."""
+    values = norm.ppf((np.arange(n) + 0.5) / n)
+    return values / values.std(ddof=1)
+
+
+def test_few_subjects_have_wider_intervals():
+    """Of a mean of normal values the ends are Student's own, to what the draws leave open."""
     for n in (12, 96):
-        level = 1 - p_value(draws, n_subjects=n)
-        assert interval(draws, level=level, n_subjects=n)[0] == pytest.approx(0, abs=0.01)
-    assert np.isnan([*interval(draws, level=0.95, n_subjects=1), p_value(draws, n_subjects=1)]).all()
+        drawn, without = _sample(_normal(n))
+        low, high = interval(drawn, level=0.95, without=without)
+        assert (low, high) == pytest.approx(t.ppf([0.025, 0.975], n - 1) / np.sqrt(n), rel=0.05)
+        plain = interval(drawn, level=0.95)
+        assert low < plain[0] < plain[1] < high
+
+
+def test_a_mean_is_widened_by_what_the_bootstrap_leaves_out():
+    """√(n / (n − 1)) by theory; the degrees of freedom are those of the mean's variance: n − 1, fewer of values with long tails."""
+    for n in (12, 96):
+        widening, freedom = _few(*_sample(_normal(n)))
+        assert widening == pytest.approx(np.sqrt(n / (n - 1)), abs=0.015) and freedom == n - 1
+    rng = np.random.default_rng(1)
+    tails = rng.standard_t(8, size=(20_000, 40))
+    known = 2 * tails.var(axis=1, ddof=1).mean() ** 2 / tails.var(axis=1, ddof=1).var()
+    told = np.median([_few(row, (row.sum() - row) / 39)[1] for row in tails[:400]])
+    assert known < told < 39  # a sample shows its tails only in part
+    one_counts = np.r_[np.zeros(39), 40.0]
+    assert 2 < _few(*_sample(one_counts))[1] < 2.5
+
+
+def test_a_score_that_nobody_moves_is_widened_as_a_mean():
+    assert _few(np.ones(50), np.ones(10)) == pytest.approx((np.sqrt(10 / 9), 9))
+    assert interval(np.ones(50), level=0.95, without=np.ones(10)) == (1, 1)
+
+
+def test_ends_stay_within_what_the_draws_reach():
+    right = np.r_[np.ones(28), 0, 0]
+    drawn, without = _sample(right)
+    low, high = interval(drawn, level=0.999, without=without)
+    assert 0 <= low < right.mean() < high <= 1
+
+
+def test_one_subject_or_none_to_leave_out_has_no_interval():
+    drawn = np.random.default_rng(0).normal(size=200)
+    for without in (np.array([np.nan]), np.array([1.0]), np.array([np.nan, 1, np.nan])):
+        assert np.isnan([*interval(drawn, level=0.95, without=without), p_value(drawn, without=without)]).all()
+
+
+def test_p_value_is_where_the_interval_reaches_zero():
+    for n in (12, 96):
+        for spread in (_normal(n), _normal(n) ** 3):
+            drawn, without = _sample(spread + 2.05 * spread.std() / np.sqrt(n))
+            p = p_value(drawn, without=without)
+            assert p > p_value(drawn)
+            assert interval(drawn, level=1 - p, without=without)[0] == pytest.approx(0, abs=0.02 * drawn.std())
+            assert p_value(-drawn, without=-without) == p
+
+
+def test_leaving_out_each_subject_is_scoring_the_others():
+    rng = np.random.default_rng(6)
+    labels, probabilities, subjects = (
+        rng.integers(0, 3, 400),
+        rng.dirichlet(np.ones(3), 400),
+        rng.integers(0, 130, 400).astype(str),
+    )
+    without = without_each(scoring(labels, [probabilities]), subjects)[0]
+    names = np.unique(subjects)
+    assert without.shape == (len(METRICS), len(names))
+    for place in (0, 57, len(names) - 1):
+        others = subjects != names[place]
+        expected = score(labels[others], probabilities[others])
+        np.testing.assert_allclose(without[:, place], list(expected.values()))
 
 
 def test_intervals_cover_the_truth():

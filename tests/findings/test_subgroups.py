@@ -8,7 +8,7 @@ from scipy import stats
 
 from elr_mri import config
 from elr_mri.errors import BadInput
-from elr_mri.findings.bootstrap import draw_scores, interval
+from elr_mri.findings.bootstrap import draw_scores, interval, scoring, without_each
 from elr_mri.findings.metrics import METRICS, score
 from elr_mri.findings.subgroups import FACTORS, SUBGROUPS, factors, holm, maker, subgroups, suppressed
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
@@ -60,7 +60,9 @@ def test_scores_are_those_of_the_group_alone_and_everyone_s_are_those_of_evaluat
         assert line["value"] == pytest.approx(score(labels, probabilities)["macro_auc"])
     assert line["n_scans"] == len(rows) and line["n_subjects"] == rows["subject_id"].nunique()
     draws = draw_scores(labels, [probabilities], rows["subject_id"], draws=200, seed=0)
-    low, high = interval(draws[0, METRICS.index("macro_auc")], level=0.95)
+    without = without_each(scoring(labels, [probabilities]), rows["subject_id"])
+    drawn, fewer = (part[0, METRICS.index("macro_auc")] for part in (draws, without))
+    low, high = interval(drawn, level=0.95, without=fewer)
     assert (line["low"], line["high"]) == pytest.approx((low, high))
 
 
