@@ -71,12 +71,12 @@ def begin(*args, **kwargs):
     print("; ".join(own), flush=True)
     os._exit(0)
 import elr_mri.cli as cli
-steps, of = cli.app, sys.argv.pop(1)
-def app():
+run, of = cli.run, sys.argv.pop(1)
+def until_work(step):
     module = importlib.import_module("elr_mri." + of)
     setattr(module, "pack" if of.endswith("cache") else of.rpartition(".")[2], begin)
-    steps()
-cli.app = app
+    run(step)
+cli.run = until_work
 cli.main()
 """
 

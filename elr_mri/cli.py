@@ -5,9 +5,12 @@ Exit status 0 is good, 2 bad input (one clear line on standard error), 1 a fault
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 from importlib import import_module
+
+import typer
 
 from elr_mri.commands import app
 from elr_mri.errors import BadInput, disk_fault
@@ -22,13 +25,23 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a file name need not be text
         stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        run(sys.argv[1:2])
     except BadInput as problem:
         _refuse(problem)
     except OSError as problem:
         if fault := disk_fault(problem):
             _refuse(fault)
         raise
+
+
+def run(step: list[str]) -> None:
+    """Run the step that is named; the options of the others are not read, which takes longer than the rest of a start."""
+    asked = [one for one in app.registered_commands if step == [one.name or one.callback.__name__]]
+    if not asked:  # a room's step, --help, or a word that is no step
+        app()
+    alone = copy.copy(app)
+    alone.registered_commands, alone.registered_groups = asked, []
+    typer.main.get_group(alone)()
 
 
 def _refuse(problem: BadInput) -> None:
