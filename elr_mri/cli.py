@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import sys
 from importlib import import_module
+
+# Before the first section is made: pydantic would look for plug-ins in what every installed library says of itself.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
