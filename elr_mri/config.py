@@ -3,7 +3,7 @@
 A step receives its own section and nothing else. On the command line a section comes as
 `--config`: either a study's YAML file, of which the step takes its own section, or that
 section itself as inline JSON, which is what the workflow passes. The sections are in
-`sections.py`; they are named here too, so that `config.Register` is all a reader has to know.
+`sections/`; they are named here too, so that `config.Register` is all a reader has to know.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from elr_mri import sections
 from elr_mri.errors import BadInput
-from elr_mri.sections import *  # noqa: F403
-from elr_mri.sections import Cohort, Published, Section, Study
+from elr_mri.sections.base import Section
+
+if TYPE_CHECKING:
+    from elr_mri.sections.learning import Train
+    from elr_mri.sections.scans import Cohort, Published
+    from elr_mri.sections.study import Study
 
 __all__ = [
     *sections.__all__,
@@ -35,6 +39,13 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Section)
+
+
+def __getattr__(name: str) -> Any:
+    """A section by its name, `config.Register`: imported when it is asked for."""
+    if name in sections.__all__:
+        return getattr(sections, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def parse(model: type[T], content: Any, *, where: str) -> T:
@@ -137,14 +148,14 @@ def _inline(source: str, *, where: str) -> Any:
 def study(source: str) -> Study:
     """A whole study from `source`: inline JSON, or the path of a config file."""
     if source.lstrip().startswith("{"):
-        return parse(Study, _inline(source, where="--study"), where="--study")
-    return parse(Study, read_yaml(source), where=source)
+        return parse(sections.Study, _inline(source, where="--study"), where="--study")
+    return parse(sections.Study, read_yaml(source), where=source)
 
 
-def training(source: str) -> Train:  # noqa: F405
+def training(source: str) -> Train:
     """The training section with the ablations' variants among its models, from inline JSON of the section or a config file."""
     if source.lstrip().startswith("{"):
-        return section(Train, "train", source)  # noqa: F405
+        return section(sections.Train, "train", source)
     return study(source).training()
 
 
@@ -152,7 +163,7 @@ def cohorts(source: str) -> tuple[Cohort, ...]:
     """The cohorts of a study from `source`: an inline JSON list, or the path of a config file."""
     listed = _inline(source, where="--cohorts") if source.lstrip().startswith("[") else read_yaml(source).get("cohorts")
     where = "--cohorts" if source.lstrip().startswith("[") else source
-    return parse(_Cohorts, {"cohorts": listed}, where=where).cohorts
+    return parse(sections.Cohorts, {"cohorts": listed}, where=where).cohorts
 
 
 def published(parts: Sequence[str]) -> Published:
@@ -162,17 +173,13 @@ def published(parts: Sequence[str]) -> Published:
         raise BadInput(
             expected="each split once", got=", ".join(parts), where="--published", fix="Name one table for each."
         )
-    return parse(Published, {name: path for name, _, path in named}, where="--published")
-
-
-class _Cohorts(Section):
-    cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
+    return parse(sections.Published, {name: path for name, _, path in named}, where="--published")
 
 
 def check_study(content: dict[str, Any]) -> str | None:
     """The first fault of a whole config as one line, or None. The workflow asks before anything runs."""
     try:
-        parse(Study, content, where="config")
+        parse(sections.Study, content, where="config")
     except BadInput as problem:
         return str(problem)
     return None

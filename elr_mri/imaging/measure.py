@@ -31,7 +31,6 @@ from elr_mri.imaging.bridge import from_labels, head_size
 from elr_mri.imaging.convert import digest_array
 from elr_mri.imaging.demons import jacobian
 from elr_mri.imaging.fusion import Atlas, Fused, fuse, label_map
-from elr_mri.imaging.given import give_scan, read_given
 from elr_mri.imaging.grids import Grid, at
 from elr_mri.imaging.labels import REGIONS, ROI, Labels, label_box, native_labels, read_labels, with_totals
 from elr_mri.imaging.template import Template, brain_template
@@ -63,7 +62,11 @@ def measure(
     `convert_dir` and `atlases_dir` are what `convert` and `atlases` wrote; only fusion needs them.
     """
     scans, register_dir, out_dir = batches_.members(scans_path, batch, batches), Path(register_dir), Path(out_dir)
-    given = read_given(read_scans(scans_path), settings) if settings.source in GIVEN else None
+    given = None
+    if settings.source in GIVEN:
+        from elr_mri.imaging.given import give_scan, read_given  # 0.01 s, and most studies measure
+
+        given = read_given(read_scans(scans_path), settings)
     voters = Voters.read(atlases_dir, convert_dir) if settings.source == "fusion" else None
 
     def one(row) -> dict:

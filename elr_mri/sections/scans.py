@@ -46,6 +46,12 @@ class Cohort(Section):
     role: Literal["internal", "external"] = "internal"
 
 
+class Cohorts(Section):
+    """The cohorts of a study by themselves, as `ingest` takes them."""
+
+    cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
+
+
 class Ingest(Section):
     """How scans and visits are matched and which diagnoses count."""
 
