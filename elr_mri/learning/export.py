@@ -45,7 +45,7 @@ def export(model_dir: Path | str, *, form: Literal["onnx", "bundle"] = "onnx", o
             expected="the libraries of the extra `export`",
             got=f"no {', '.join(absent)}",
             where="this Python environment",
-            fix="Run `pip install 'elr_mri[export]'`.",
+            fix="Run `pip install --editable '.[export]'` in the folder of elr_mri.",
         )
     _check_place(Path(output), form)
     model = load_model(model_dir)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from elr_mri import provenance
 from elr_mri.config import Phantom
+from elr_mri.errors import BadInput
 from elr_mri.phantom import adni, heads, nacc
 from elr_mri.phantom.anatomy import Anatomy
 from elr_mri.phantom.scanner import Warp, carried_labels, render
@@ -31,7 +32,12 @@ def phantom(settings: Phantom, out_dir: Path | str) -> None:
 
     The truth is `truth/visits.tsv` (every visit: severity, true and given label, and for scans the file and the true
     volumes in mm3) and `truth/warps/<cohort>_<id>_M<months>.npz` (see `write_warp`). An interrupted run continues;
-    what another study left in the folder is removed.
+    what another phantom study left in the folder is removed.
+
+    Raises
+    ------
+    BadInput
+        Where the folder holds an ADNI, NACC or truth that no phantom study made: a real download, perhaps.
     """
     with provenance.alone(Path(out_dir) / "study.json"):
         _phantom(settings, Path(out_dir))
@@ -67,7 +73,7 @@ def _phantom(settings: Phantom, out_dir: Path) -> None:
 
 
 def _claim(out_dir: Path, settings: Phantom) -> None:
-    """Make the folder this study's: keep what it has written before, remove another's."""
+    """Make the folder this study's: keep what it has written before, remove another phantom's, and nothing else."""
     claim = {
         "version": VERSION,
         "inputs": _inputs(settings),
@@ -76,8 +82,19 @@ def _claim(out_dir: Path, settings: Phantom) -> None:
     begun = out_dir / "truth" / "begun.json"
     if begun.exists() and provenance.read_json(begun) == claim:
         return
-    for folder in ("ADNI", "NACC", "truth"):
+    if not begun.exists() and not (out_dir / "study.json").exists():
+        strange = [name for name in ("ADNI", "NACC", "truth") if (out_dir / name).exists()]
+        if strange:
+            raise BadInput(
+                expected="a new folder, or one of an earlier phantom study",
+                got=f"one with {' and '.join(strange)} in it that no phantom study made",
+                where=str(out_dir),
+                fix="Give another folder: what lies there would be removed.",
+            )
+    for folder in ("ADNI", "NACC", "truth/labels", "truth/scans", "truth/warps"):
         shutil.rmtree(out_dir / folder, ignore_errors=True)
+    (out_dir / "truth" / "visits.tsv").unlink(missing_ok=True)
+    # begun.json is replaced, never away: a kill leaves a folder that is known for a phantom's
     provenance.write_json(begun, claim)
 
 

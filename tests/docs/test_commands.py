@@ -108,6 +108,12 @@ def test_what_is_marked_needs_something_that_a_test_has_not():
     assert not [str(c) for c in COMMANDS if c.needs and not any(word.lower() in c.needs.lower() for word in told)]
 
 
+def test_the_audit_takes_no_unknown_package_for_a_sound_one():
+    """pip-audit by itself skips what its service does not know, and then says that nothing was found."""
+    shown = subprocess.run(["make", "-n", "audit"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "pip-audit --progress-spinner off --strict" in shown.stdout
+
+
 def test_links_lead_somewhere():
     lost = [
         (page, str(path), anchor)

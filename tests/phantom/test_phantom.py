@@ -1,5 +1,6 @@
 """The phantom study: seeded to the byte, in the real download formats, with a truth that is true."""
 
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from elr_mri.config import Phantom
+from elr_mri.errors import BadInput
 from elr_mri.phantom import heads
 from elr_mri.phantom.effects import EFFECTS, log_volume_change
 from elr_mri.phantom.scanner import anatomy_index, bias_field, draw_warp, render, true_volumes
@@ -25,6 +27,21 @@ def study(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
     phantom(TINY, folder)
     return folder
+
+
+def test_a_real_download_is_never_taken_for_an_earlier_phantom(study, tmp_path):
+    for folder in ("downloads", "phantom"):
+        (tmp_path / folder / "ADNI").mkdir(parents=True)
+        (tmp_path / folder / "ADNI" / "a.nii").write_bytes(b"months of work")
+    with pytest.raises(BadInput, match="no phantom study made"):
+        phantom(TINY, tmp_path / "downloads")
+    assert (tmp_path / "downloads" / "ADNI" / "a.nii").read_bytes() == b"months of work"
+
+    (tmp_path / "phantom" / "truth").mkdir()
+    shutil.copy(study / "truth" / "begun.json", tmp_path / "phantom" / "truth")
+    few = TINY.model_copy(update={"n_subjects": 1, "n_external": 0, "n_broken": 0})
+    phantom(few, tmp_path / "phantom")
+    assert not (tmp_path / "phantom" / "ADNI" / "a.nii").exists()  # another phantom's, which the config no longer has
 
 
 @pytest.fixture(scope="module")

@@ -149,3 +149,15 @@ def test_a_profile_names_rules_that_are_there(profile):
     settings = yaml.safe_load(profile.read_text())
     grouped = [pair.split("=")[0] for pair in settings.get("groups", [])]
     assert set(grouped) <= set(rules()) and len(set(grouped)) == len(grouped)
+
+
+def test_no_image_takes_scans_or_results_along():
+    """Apptainer copies what is named; Docker leaves out what its list and Git's, of a folder that was worked in, both name."""
+    recipe = (ROOT / "containers" / "elr_mri.def").read_text()
+    copied = re.findall(r"^    (\S+) /opt/elr_mri/(\S+)$", recipe.split("%files")[1].split("%post")[0], re.M)
+    assert copied and all(source == target and (ROOT / source).exists() for source, target in copied)
+    assert {"pyproject.toml", "Snakefile", "elr_mri", "workflow", "profiles"} <= {source for source, _ in copied}
+    kept_out = set((ROOT / ".dockerignore").read_text().split())
+    ignored = re.findall(r"^/([\w.-]+(?:/[\w.-]+)*)/?$", (ROOT / ".gitignore").read_text(), re.M)
+    assert {"data", ".venv", "tutorial"} <= set(ignored) <= kept_out
+    assert "results/[a-z]*" in kept_out
