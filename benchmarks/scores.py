@@ -175,7 +175,8 @@ def spans_of(
     """
     off, n_subjects = without.mean() - without, len(without)
     tails, reach = norm.ppf([(1 - level) / 2, (1 + level) / 2]), t.ppf((1 + level) / 2, n_subjects - 1)
-    acceleration = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
+    with np.errstate(invalid="ignore"):
+        acceleration = (off**3).sum() / (6 * (off**2).sum() ** 1.5)  # NaN where nobody moves the score
     below = ((drawn < point).sum() + 0.5 * (drawn == point).sum()) / len(drawn)
     bias = norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
     corrected = norm.cdf(bias + (bias + tails) / (1 - acceleration * (bias + tails)))
@@ -185,7 +186,7 @@ def spans_of(
         interval(moved, level=level),
         interval(moved, level=2 * further - 1),
         interval(moved, level=level, without=without),
-        tuple(np.quantile(drawn, corrected)),
+        tuple(np.quantile(drawn, corrected)) if np.isfinite(corrected).all() else (np.nan, np.nan),
         (point - reach * error, point + reach * error),
     ]
 
