@@ -238,7 +238,7 @@ def scan(folder: Path, starts: dict[str, float] | None) -> None:
         "measure": ["--registered", str(imaging / "register")],
     }
     starts = dict(starts or start(folder, inputs))
-    quiet = "import gc, os; gc.set_threshold(100_000); import elr_mri.cli, elr_mri.imaging."  # as in `cli.main`
+    quiet = "import gc, os; gc.set_threshold(100_000); import elr_mri.cli, elr_mri.imaging."  # as `cli` does
     ways = [
         [sys.executable, "-c", f"{quiet}{last}; os._exit(0)"] for last in ("bias, elr_mri.imaging.register", "register")
     ]

@@ -11,13 +11,14 @@ import os
 import sys
 from importlib import import_module
 
+gc.set_threshold(100_000)  # what a step imports it keeps: looking for rubbish was a tenth of its start-up
 # Before the first section is made: pydantic would look for plug-ins in what every installed library says of itself.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-import typer
+import typer  # noqa: E402
 
-from elr_mri.commands import app
-from elr_mri.errors import BadInput, disk_fault
+from elr_mri.commands import app  # noqa: E402
+from elr_mri.errors import BadInput, disk_fault  # noqa: E402
 
 for _zone in ("scans", "imaging", "learning", "findings", "lab", "rooms"):  # the order of --help
     import_module(f"elr_mri.commands.{_zone}")
@@ -25,7 +26,6 @@ for _zone in ("scans", "imaging", "learning", "findings", "lab", "rooms"):  # th
 
 def main() -> None:
     """Run the command line; turn bad input into one line and exit status 2."""
-    gc.set_threshold(100_000)  # what a step imports it keeps: looking for rubbish was a tenth of its start-up
     for stream in (sys.stdout, sys.stderr):  # a file name need not be text
         stream.reconfigure(errors="backslashreplace")
     try:
