@@ -30,7 +30,7 @@ VERSIONS = {
     "subgroups": 3,
     "progression": 2,
     "shift": 1,
-    "report": 11,
+    "report": 12,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

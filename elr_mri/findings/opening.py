@@ -7,7 +7,7 @@ import pandas as pd
 
 from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.style import group_title
-from elr_mri.findings.words import LEAD, against, guessing, percent
+from elr_mri.findings.words import LEAD, against, guessing, how_sure, percent
 
 #: Groups of unseen scans that the opening tells of; the rest stand in their section.
 MAX_GROUPS = 3
@@ -54,12 +54,7 @@ def _best(best: pd.Series, scores: pd.DataFrame, guess: float) -> str:
     """What the best method reaches, beside guessing."""
     beats = "" if best["low"] > guess else " That cannot be told from guessing."
     lead = f"the best of {len(scores)} methods, {best['model']}," if len(scores) > 1 else str(best["model"])
-    where = (
-        f"and the truth may lie anywhere from {percent(best['low'])} to {percent(best['high'])} %"
-        if best["low"] == best["low"]
-        else "of too few subjects for an interval"
-    )
-    sentence = f"{lead} reaches a balanced accuracy of {percent(best['value'])} %, {where}; guessing reaches {percent(guess)} %.{beats}"
+    sentence = f"{lead} reaches a balanced accuracy of {percent(best['value'])} %, {how_sure(best)}; guessing reaches {percent(guess)} %.{beats}"
     return sentence[0].upper() + sentence[1:]
 
 

@@ -86,18 +86,22 @@ def caution(level: float, n_pairs: int) -> str:
     )
 
 
+def how_sure(best: pd.Series) -> str:
+    """What the interval of a score says, as the end of a sentence."""
+    low, high, n = best["low"], best["high"], f"{best['n_subjects']} subject{'s' if best['n_subjects'] != 1 else ''}"
+    if low != low:
+        return "of too few subjects for an interval"
+    if low == high:
+        return f"the same whichever of these {n} are drawn, which cannot tell how sure that is"
+    return f"and with {n} the truth may lie anywhere from {percent(low)} to {percent(high)} %"
+
+
 def _of_scores(rows: pd.DataFrame, guess: float) -> list[str]:
     """Who leads, how wide its interval is, and who beats guessing."""
     best = rows.loc[rows["value"].idxmax()]
-    value, low, high = (100 * float(best[name]) for name in ("value", "low", "high"))
     clear = rows[rows["low"] > guess]
     return [
-        f"The highest balanced accuracy is that of {best['model']}: {value:.1f} %, "
-        + (
-            f"and with {best['n_subjects']} subjects the truth may lie anywhere from {low:.1f} to {high:.1f} %."
-            if low == low
-            else "of too few subjects for an interval."
-        )
+        f"The highest balanced accuracy is that of {best['model']}: {percent(best['value'])} %, {how_sure(best)}."
         + (f" Being the highest of {len(rows)} is partly luck." if len(rows) > 1 else ""),
         f"Guessing would score {100 * guess:.1f} %. By their whole interval, {_who(clear, rows)} above that.",
     ]

@@ -34,7 +34,7 @@ def test_a_lead_whose_paired_interval_spans_zero_is_called_open():
     pairs = {("volumes", "wide"): (-0.02, -0.1, 0.06), ("wide", "other"): (0.22, 0.1, 0.3), ("volumes", "other"): (0.2, 0.1, 0.3)}  # fmt: skip
     said = dict(opening.in_short(*_tables(VALUES, pairs), "volumes"))
     assert "the best of 3 methods, wide," in said["ADNI test"].lower()
-    assert "62.0 %, and the truth may lie anywhere from 52.0 to 72.0 %" in said["ADNI test"]
+    assert "62.0 %, and with 41 subjects the truth may lie anywhere from 52.0 to 72.0 %" in said["ADNI test"]
     assert "+2.0 points (−6.0 to +10.0), not told apart" in said["ADNI test"]
     assert "better than every other" not in said["ADNI test"]
     assert "the order of the methods is not a finding" in said["How sure"] and "3 pairs" in said["How sure"]
@@ -47,6 +47,12 @@ def test_a_lead_that_every_paired_interval_clears_is_told_as_such():
     assert "+20.0 points (+10.0 to +30.0), better" in said["ADNI test"]
     assert "better than every other method by the whole interval" in said["ADNI test"]
     assert "not a finding" not in said["How sure"]
+
+
+def test_scans_without_an_error_are_no_certainty():
+    said = dict(opening.in_short(*_tables({"wide": (1.0, 1.0, 1.0)}, {}), "wide"))
+    assert "100.0 %, the same whichever of these 41 subjects are drawn, which cannot tell how sure that is" in said["ADNI test"]  # fmt: skip
+    assert "100.0 to 100.0" not in said["ADNI test"]
 
 
 def test_others_that_cannot_be_told_apart_are_named_and_guessing_is_said():
