@@ -26,8 +26,13 @@ def test_what_the_config_sets_of_a_method_is_not_tried_otherwise() -> None:
     lab = parse(Lab, {"methods": {"elr": {"elr": {"weight": 2.5, "beta": 0.6}}}}, where="study.yaml")
     made = [candidate(lab.method("elr"), TableFit(), trial) for trial in trials(lab, "elr")]
     assert {(loss.elr.weight, loss.elr.beta, loss.elr.align) for loss, _ in made} == {(2.5, 0.6, True)}
-    assert {fit.epochs for _, fit in made} == {15, 30}
+    assert {fit.epochs for _, fit in made} == {trial.epochs for trial in GRIDS["ce"]}
     check_budgets({"ce": trials(lab, "ce"), "elr": trials(lab, "elr")})
+
+
+def test_every_kind_of_loss_is_tried_for_as_many_epochs_and_as_often() -> None:
+    assert all({trial.epochs for trial in grid} == {15, 30, 60} for grid in GRIDS.values())
+    check_budgets(GRIDS)
 
 
 def test_named_methods_and_named_grids_are_tried_as_they_stand() -> None:

@@ -163,7 +163,7 @@ def test_a_file_that_differs_is_not_published(tmp_path: Path, monkeypatch: pytes
 
 def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else True)
-    with pytest.raises(BadInput, match=r"no onnxscript.*pip install 'elr_mri\[export\]'"):
+    with pytest.raises(BadInput, match=r"no onnxscript.*pip install --editable '\.\[export\]'"):
         export(write_model(tmp_path / "model", "plain"), form="onnx", output=tmp_path / "model.onnx")
 
 
