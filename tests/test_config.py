@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from elr_mri.config import Ingest, Register, Split, Study, Train, parse, section
+from elr_mri.config import Ingest, Register, Split, Study, Train, check_study, parse, section
 from elr_mri.errors import BadInput
 from elr_mri.sections import RECIPES
 
@@ -129,6 +129,15 @@ def test_fusion_needs_atlases():
 def test_a_warped_cache_needs_warped_scans():
     with pytest.raises(ValidationError, match=r"needs register\.write_warped: true"):
         Study.model_validate({"cohorts": [COHORT], "pack": {"space": "warped-jacobian"}})
+
+
+def test_a_study_that_explains_names_whom_and_another_need_not():
+    study = {"cohorts": [{"name": "A", "format": "tsv", "path": "x"}], "train": {"models": {"wide": {"network": "wide"}}}}  # fmt: skip
+    study |= {"report": {"reference": "wide"}}
+    assert check_study(study) is None
+    assert check_study({**study, "explain": {"model": "wide"}}) is None
+    for part, got in (({"model": "wide-age-elr"}, "'wide-age-elr'"), ({"split": "val"}, "None")):
+        assert f"explain.model must be one of wide, got {got}" in check_study({**study, "explain": part})
 
 
 def test_an_ensemble_can_be_the_reference_where_there_are_several_seeds():

@@ -139,8 +139,9 @@ class Study(Section):
                 raise ValueError(
                     f"train.models must be named in a-z, 0-9 and -, and not {' or '.join(RESERVED)}; got {slug!r}"
                 )
-        if models and self.explain.model not in models:
-            raise ValueError(f"explain.model must be one of {', '.join(models)}; got {self.explain.model!r}")
+        named = self.explain.model if "model" in self.explain.model_fields_set else None
+        if models and "explain" in self.model_fields_set and named not in models:
+            raise ValueError(f"explain.model must be one of {', '.join(models)}; got {named!r}")
         if models and self.fuse.model not in (None, *models):
             raise ValueError(f"fuse.model must be one of {', '.join(models)}; got {self.fuse.model!r}")
         if self.fuse.baseline == "volumes-all" and self.baseline.all_regions is None:
