@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from elr_mri.config import Cohort, Ingest
 from elr_mri.errors import BadInput
 from elr_mri.scans import cells
-from elr_mri.scans.batches import rows_by_batch
+from elr_mri.scans.batches import rows_by_batch, stamped
 from elr_mri.scans.download import read_table
 from elr_mri.scans.ingest import ingest
 from elr_mri.scans.schema import Column, Schema
@@ -141,7 +141,7 @@ def test_nasty_file_names_of_a_bids_folder(table_writer, tmp_path, monkeypatch):
         check(tmp_path / "out" / f"{name}.tsv")
     (kept,) = scans["image_path"]
     assert kept.startswith("./-study/") and Path(kept).is_file()
-    ((_, same, size, _),) = rows_by_batch(str(tmp_path / "out" / "scans.tsv"), 0, modified_ns=1).popitem()[1]
+    ((_, same, size, _),) = stamped(rows_by_batch(str(tmp_path / "out" / "scans.tsv"), 0, modified_ns=1).popitem()[1])
     assert same == kept and size > 0
 
 

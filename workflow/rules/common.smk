@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from elr_mri.scans.batches import rows_by_batch, tree_stamp, volumes_stamp
+from elr_mri.scans.batches import rows_by_batch, stamped, tree_stamp, volumes_stamp
 from elr_mri.stages import VERSIONS, needs
 from elr_mri.variants import base_of, lab_models, looked_at, variants
 
@@ -65,7 +65,7 @@ def scan_rows():
 
 def rows_of_batch(wildcards):
     """What a batch is made from: a change in its rows or images re-runs that batch and no other."""
-    return json.dumps(scan_rows().get(wildcards.batch, []))
+    return json.dumps(stamped(scan_rows().get(wildcards.batch, [])))
 
 
 def all_batches(step):
