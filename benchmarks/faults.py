@@ -186,7 +186,8 @@ def corrupt_cache(model: Path, folder: Path, rng: random.Random) -> list[Line]:
 def truncated_checkpoint(model: Path, folder: Path, rng: random.Random) -> list[Line]:
     """Parts of a model folder cut off: training refuses them, or ends with the same weights."""
     lines = []
-    for name in ("state/resume.safetensors", "state/best.safetensors", "model.safetensors"):
+    (best,) = (path.name for path in (whole("train", model) / "state").glob("best-*.safetensors"))
+    for name in ("state/resume.safetensors", f"state/{best}", "model.safetensors"):
         out = folder / "model"
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(whole("train", model), out)

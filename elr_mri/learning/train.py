@@ -49,7 +49,7 @@ DIVERGED = 20.0
 LOOK_EVERY = 20
 
 #: Where in a model folder the training state and the weights of the chosen epoch lie.
-STATE, BEST = Path("state", "resume.safetensors"), Path("state", "best.safetensors")
+STATE = Path("state", "resume.safetensors")
 
 
 def train(
@@ -103,7 +103,7 @@ def train(
             history = _fit(run, settings, mark, out_dir, tell, restart_if_changed=restart_if_changed)
         if here.leads:
             told.table(history)
-            _take_best(run, out_dir / BEST)
+            _take_best(run, best(out_dir, chosen(history, settings.select)))
             write_trajectory(out_dir, run.train.table, run.trajectory.said[: len(history)], run.objective.estimates())
             _write(out_dir, run, history, settings, mark, synthetic=synthetic)
 
@@ -151,11 +151,19 @@ def _fit(
         run.tally.sums.zero_()
         begun = Begun()
         if here.leads:
-            if chosen(history, settings.select) == epoch:
-                save_tensors(out_dir / BEST, run.kept.state_dict())
+            kept = best(out_dir, chosen(history, settings.select))
+            if kept == best(out_dir, epoch):
+                save_tensors(kept, run.kept.state_dict())
             save_state(path, history=history, begun=begun, **parts)
+            for older in {*kept.parent.glob("best-*.safetensors")} - {kept}:
+                older.unlink()
             tell.epoch(history)
     return history
+
+
+def best(out_dir: Path, epoch: int) -> Path:
+    """Where the weights of the chosen epoch, an index, lie. Its number is in the name: killed before the state is written, the epoch is trained again, on a GPU to other bits, and may then not be chosen."""
+    return out_dir / "state" / f"best-{epoch + 1}.safetensors"
 
 
 def _take_best(run: Run, path: Path) -> None:

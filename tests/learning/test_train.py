@@ -12,6 +12,7 @@ from toy_study import Study, write_study
 from elr_mri.config import Explain, Model, Predict, Train
 from elr_mri.errors import BadInput
 from elr_mri.learning import recipe
+from elr_mri.learning import train as train_module
 from elr_mri.learning.checkpoint import load_model, read_facts
 from elr_mri.learning.explain import explain
 from elr_mri.learning.networks import build
@@ -93,9 +94,36 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_same_bits(
     assert_same_run(once, twice)
 
 
+def test_killed_between_weights_and_state_the_chosen_epoch_s_weights_are_kept(
+    study: Study, settings: Train, tmp_path: Path, monkeypatch
+) -> None:
+    """On a GPU the epoch that is trained again has other bits: here it comes out worse than the one before, and is not chosen."""
+    two = settings.model_copy(update={"epochs": 2, "select": "best"})
+    told, save = iter((1.0, 0.5)), train_module.save_state
+    validate = train_module._validate
+    monkeypatch.setattr(train_module, "_validate", lambda run: validate(run) | {"val_ce": next(told)})
+
+    def dies(path, *, history, **parts) -> None:
+        if len(history) == 2:
+            raise KeyboardInterrupt
+        save(path, history=history, **parts)
+
+    monkeypatch.setattr(train_module, "save_state", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(study, two, tmp_path)
+    first = load_file(train_module.best(tmp_path, 0))
+    monkeypatch.setattr(train_module, "save_state", save)
+    monkeypatch.setattr(train_module, "_validate", lambda run: validate(run) | {"val_ce": 2.0})
+    fit(study, two, tmp_path)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(kept[key], value) for key, value in first.items())
+    assert [path.name for path in (tmp_path / "state").glob("best-*")] == ["best-1.safetensors"]
+
+
 def assert_same_run(once: Path, twice: Path) -> None:
     """Weights, training state and history of two runs are the same to the bit."""
-    for name in ("model.safetensors", "state/resume.safetensors", "state/best.safetensors"):
+    (best,) = (path.name for path in (once / "state").glob("best-*.safetensors"))
+    for name in ("model.safetensors", "state/resume.safetensors", f"state/{best}"):
         first, second = load_file(once / name), load_file(twice / name)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first), name
