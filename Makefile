@@ -41,16 +41,16 @@ viewer:
 # skips what the service does not know (all, behind some mirrors) and says that nothing was found; a build's label (+cpu) it never knows.
 audit: $(VENV)/all.done
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
-	@$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audit/installed.txt
+	@"$(BIN)/python" -m pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audit/installed.txt
 	@$(VENV)/audit/bin/pip-audit --progress-spinner off --strict --no-deps --disable-pip --requirement $(VENV)/audit/installed.txt
 
 setup: $(VENV)/all.done
 
 $(VENV)/%.done: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elr_mri needs Python 3.11 or newer; try make PYTHON=python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv $(VENV)
 	@echo "Installing elr_mri[$*] into $(VENV) (a few minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	@touch $@
 
 # Snakemake and its plugin for Slurm, in an environment of their own
