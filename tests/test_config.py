@@ -140,6 +140,15 @@ def test_a_study_that_explains_names_whom_and_another_need_not():
         assert f"explain.model must be one of wide, got {got}" in check_study({**study, "explain": part})
 
 
+def test_networks_need_a_cohort_to_learn_from():
+    """Deleting ADNI's line of config/adni_nacc.yaml leaves NACC, which is external there."""
+    study = {"cohorts": [{"name": "NACC", "format": "nacc", "path": "x", "role": "external"}], "explain": {"model": "wide"}}  # fmt: skip
+    study |= {"report": {"reference": "wide"}, "train": {"models": {"wide": {"network": "wide"}}}}
+    assert "a cohort that train.models learn from, got only NACC with role external" in check_study(study)
+    study["cohorts"].append({"name": "A", "format": "tsv", "path": "y"})
+    assert check_study(study) is None
+
+
 def test_an_ensemble_can_be_the_reference_where_there_are_several_seeds():
     study = {"cohorts": [{"name": "A", "format": "tsv", "path": "x"}], "explain": {"model": "wide"}}
     study |= {"train": {"models": {"wide": {"network": "wide"}}}, "report": {"reference": "wide-ensemble"}}

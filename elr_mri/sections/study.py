@@ -160,4 +160,8 @@ class Study(Section):
         names = [cohort.name for cohort in self.cohorts]
         if len(set(names)) < len(names):
             raise ValueError(f"cohorts must have different names; got {', '.join(names)}")
+        if models and names and all(cohort.role == "external" for cohort in self.cohorts):
+            raise ValueError(
+                f"a cohort that train.models learn from; got only {', '.join(names)} with role external (take the role away)"
+            )
         return self
