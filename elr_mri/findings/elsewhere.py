@@ -52,6 +52,11 @@ def read(folders: Sequence[Path], page_folder: Path) -> list[dict[str, Any]]:
 
 def of_linear(facts: dict[str, Any]) -> list[str]:
     """A line per method: early learning at its height, and what is left of it at the end."""
+    if not facts["wrong"]:
+        return [
+            f"{_first(method)}: no label is wrong; of new examples {percent(moments['end']['new_accuracy'])} % are right after {moments['end']['iteration']:,} iterations."
+            for method, moments in facts["methods"].items()
+        ]
     return [
         f"{_first(method)}: of {facts['wrong']:,} wrong labels among {facts['examples']:,}, "
         f"{percent(moments['peak']['wrong_predicted_true'])} % are predicted as their true class after {moments['peak']['iteration']} iterations, and "
@@ -63,14 +68,21 @@ def of_linear(facts: dict[str, Any]) -> list[str]:
 def of_images(facts: dict[str, Any]) -> list[str]:
     """A line on the labels, then one per method: the test accuracy that counts, and how many wrong labels were learned by heart."""
     images, seeds = facts["n"]["train"], len(facts["seeds"])
+    labels = (
+        f"{percent(facts['wrong_share']['train'])} % of their labels really wrong"
+        if facts["drawn_share"]["train"]
+        else "their labels as they came, of which nobody knows how many are wrong"
+    )
     lines = [
-        f"{facts['dataset']}: {images:,} training images, {percent(facts['wrong_share']['train'])} % of their labels really wrong; {facts['epochs']} epochs, {seeds} training{'s' if seeds > 1 else ''} of each method."
+        f"{facts['dataset']}: {images:,} training images, {labels}; {facts['epochs']} epochs, {seeds} training{'s' if seeds > 1 else ''} of each method."
     ]
     for method, found in facts["methods"].items():
-        lines.append(
-            f"{_first(method)}: {percent(found['test_accuracy'])} % of the test images are right ({found['counted']}); "
-            f"{percent(found['wrong_memorized_end'])} % of the wrong labels are given back."
+        line = (
+            f"{_first(method)}: {percent(found['test_accuracy'])} % of the test images are right ({found['counted']})"
         )
+        if found["wrong_memorized_end"] is not None:
+            line += f"; {percent(found['wrong_memorized_end'])} % of the wrong labels are given back"
+        lines.append(f"{line}.")
     return lines
 
 

@@ -14,9 +14,9 @@ from elr_mri.scans.table import CLASSES
 LEAD = "balanced_accuracy"
 
 
-def percent(share: float, sign: str = "") -> str:
-    """One share in percent, with a true minus, and no sign on a zero; a dash where it is undefined."""
-    if share != share:
+def percent(share: float | None, sign: str = "") -> str:
+    """One share in percent, with a true minus, and no sign on a zero; a dash where it is undefined, as NaN or, from JSON, None."""
+    if share is None or share != share:
         return "–"
     rounded = round(100 * share, 1)
     return f"{rounded:{sign}.1f}".replace("-", "−") if rounded else "0.0"

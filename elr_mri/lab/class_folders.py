@@ -30,7 +30,7 @@ SPLITS = {
 }
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"))
 #: Raise when the same images are packed into other bytes.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,21 @@ def read_image(path: Path, size: int) -> np.ndarray:
     """(3, size, size) uint8: the largest square in the middle, resized; as it is where it has that size."""
     try:
         with Image.open(path) as image:
-            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+            square = ImageOps.fit(_eight_bits(image).convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
         raise BadInput(
             expected="an image that can be read", got=str(problem), where=str(path), fix="Replace or remove it."
         ) from problem
     return np.asarray(square).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey images of 16 bits, as medical ones are often exported, by their type's whole range; Pillow would call all above 255 white."""
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        if image.mode == "F":
+            raise ValueError("grey values that are no whole numbers; save it with 8 or 16 bits")
+        return image
+    grey = np.asarray(image, dtype=np.int64)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError("grey values outside 0 to 65535; save it with 8 or 16 bits")
+    return Image.fromarray((grey // 257).astype(np.uint8))

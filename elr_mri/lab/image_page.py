@@ -131,10 +131,12 @@ def _plain(value: float) -> float | None:
 
 def told_in_words(facts: dict[str, Any]) -> list[str]:
     """A line on the labels, and one for each method."""
-    lines = [
-        f"images: {facts['dataset']}: {facts['drawn_share']['train']:.1%} of the labels of {facts['n']['train']} training images drawn anew, "
-        f"{facts['wrong_share']['train']:.1%} are wrong"
-    ]
+    labels = (
+        f"{facts['drawn_share']['train']:.1%} of the labels of {facts['n']['train']} training images drawn anew, {facts['wrong_share']['train']:.1%} are wrong"
+        if facts["drawn_share"]["train"]
+        else f"the labels of {facts['n']['train']} training images as they came, of which nobody knows how many are wrong"
+    )
+    lines = [f"images: {facts['dataset']}: {labels}"]
     for method, told in facts["methods"].items():
         line = f"{TITLES.get(method, method)}: {told['test_accuracy']:.1%} of {facts['n']['test']} test images right after the {told['counted']}"
         if told["wrong_true_end"] is not None:

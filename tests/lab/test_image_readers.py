@@ -272,6 +272,17 @@ def test_images_are_packed_once_as_bytes_that_are_mapped(tmp_path: Path) -> None
     assert (pack(paths, 16, tmp_path / "packed")[1] == 78).all()
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grey_images_of_16_bits_keep_their_shades(tmp_path: Path, ending: str) -> None:
+    """Pillow's own conversion calls all above 255 white."""
+    grey = np.repeat(np.array([[0, 30000, 65535]], dtype=np.uint16), 3, axis=0)
+    Image.fromarray(grey).save(tmp_path / f"a.{ending}")
+    assert read_image(tmp_path / f"a.{ending}", 3)[:, 1].tolist() == [[0, 116, 255]] * 3
+    Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(BadInput, match="save it with 8 or 16 bits"):
+        read_image(tmp_path / "b.tif", 4)
+
+
 def test_a_damaged_image_and_unknown_classes_are_refused(tmp_path: Path) -> None:
     fill(tmp_path / "set", "train/{c}/{n}.png")
     fill(tmp_path / "set", "test/{c}/{n}.png")

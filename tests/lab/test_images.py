@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,8 +130,13 @@ def test_labels_as_they_come_have_nothing_to_memorize(tmp_path: Path) -> None:
         path=str(tmp_path / "web"), size=16, network="small", augment="crop", noise=ImageNoise(share=0), seeds=(0, 1),
         methods=("ce", "elr"), fit=Fit(epochs=4, batch_size=8, device="cpu"),
     )  # fmt: skip
-    images(Lab(images=own), tmp_path / "out", tell=lambda line: None)
+    said: list[str] = []
+    images(Lab(images=own), tmp_path / "out", tell=said.append)
     facts = read_json(tmp_path / "out" / "findings.json")
+    assert any("as they came, of which nobody knows how many are wrong" in line for line in said)
+    (told,) = elsewhere.read([shutil.copytree(tmp_path / "out", tmp_path / "images")], tmp_path)
+    assert "22 training images, their labels as they came, of which nobody knows how many are wrong" in told["lines"][0]
+    assert "given back" not in " ".join(told["lines"]) and "None" not in " ".join(told["lines"])
     assert facts["dataset"] == "web" and facts["wrong_share"]["train"] == 0 and facts["seeds"] == [0, 1]
     assert facts["methods"]["ce"]["wrong_memorized_end"] is None and facts["audit"]["average_precision"] is None
     assert facts["methods"]["elr"]["test_accuracy"] > 0.7
