@@ -24,13 +24,13 @@ VERSIONS = {
     "train": 6,
     "predict": 3,
     "explain": 5,
-    "lab": 4,
+    "lab": 5,
     "fuse": 1,
     "evaluate": 4,
     "subgroups": 3,
-    "progression": 2,
+    "progression": 3,
     "shift": 1,
-    "report": 12,
+    "report": 13,
 }
 
 #: Memory in MB that one job of a stage reserves, so that no more are started than fit.

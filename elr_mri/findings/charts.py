@@ -79,7 +79,8 @@ def roc_curves(roc: pd.DataFrame, results: pd.DataFrame) -> Figure:
                 xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity", ylabel="sensitivity"
             )
             axes.set_title(f"{style.group_title(cohort, split)}: {name} or not")
-            axes.legend(loc="lower right", handlelength=1.8, fontsize=6.5, labelspacing=0.25, borderaxespad=0.2)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="lower right", handlelength=1.8, fontsize=6.5, labelspacing=0.25, borderaxespad=0.2)
     return drawn
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.style import group_title
 from elr_mri.findings.words import LEAD, against, guessing, how_sure, percent
+from elr_mri.scans.predictions import ENSEMBLE
 
 #: Groups of unseen scans that the opening tells of; the rest stand in their section.
 MAX_GROUPS = 3
@@ -40,7 +41,7 @@ def in_short(results: pd.DataFrame, differences: pd.DataFrame, reference: str) -
 def _scored(results: pd.DataFrame, n_groups: int) -> str:
     """How many methods were scored, and on whom."""
     unseen = results[results["split"].isin(UNSEEN)].drop_duplicates(["cohort", "split"])
-    n = results["model"].nunique()
+    n = sum(not str(model).endswith(ENSEMBLE) for model in results["model"].unique())  # which is no training of its own
     whom = "; ".join(
         f"{group_title(row.cohort, row.split)}, {row.n_scans:,} scans of {row.n_subjects:,} subjects"
         for row in unseen.head(MAX_GROUPS).itertuples()

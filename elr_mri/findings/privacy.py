@@ -203,6 +203,18 @@ def enough(table: pd.DataFrame, confusion: pd.DataFrame, counted: pd.DataFrame) 
     return table[where.to_numpy()]
 
 
+def tiny(results: pd.DataFrame) -> set[tuple[str, str]]:
+    """The groups (cohort, split) of so few people that a score of theirs would tell of one of them."""
+    groups = results.loc[results["n_subjects"].map(few), ["cohort", "split"]].drop_duplicates()
+    return set(groups.itertuples(index=False, name=None))
+
+
+def without(table: pd.DataFrame, groups: set[tuple[str, str]]) -> pd.DataFrame:
+    """The rows of other groups (cohort, split) than these."""
+    own = [key not in groups for key in zip(table["cohort"], table["split"], strict=True)]
+    return table[pd.Series(own, index=table.index, dtype=bool)]
+
+
 def few(n: int) -> bool:
     """Whether a count of people is too small to be told."""
     return 0 < n < FEWEST

@@ -237,9 +237,12 @@ def two_sided(drawn: np.ndarray, null: float) -> float:
 
 
 def _curves(people: pd.DataFrame, risks: dict[str, np.ndarray], settings: config.Progression) -> Iterator[dict]:
-    """Lines of `SURVIVAL` of one test set, each curve as far as `min_cell` people are at risk; none of a group that is smaller from the start."""
+    """Lines of `SURVIVAL` of one test set, each curve as far as `min_cell` people are at risk; none of a group that is smaller from the start,
+    and none where fewer than `min_cell` came to AD or did not: the steps of the curves would tell the number that `FOLLOWED` does not."""
     names = GROUPS[settings.risk_groups]
     years, event = people["years"].to_numpy(float), people["event"].to_numpy(bool)
+    if min(event.sum(), (~event).sum()) < settings.min_cell:
+        return
     for model, risk in risks.items():
         if not len(risk):
             continue

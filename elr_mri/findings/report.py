@@ -41,6 +41,7 @@ from elr_mri.findings import (
     words,
 )
 from elr_mri.findings.evaluate import MAIN_METRICS
+from elr_mri.findings.predicted import UNSEEN
 from elr_mri.findings.tables import (
     ABLATIONS,
     COMPARISONS,
@@ -130,6 +131,7 @@ def report(
         The folders of `baseline` and `fuse`.
     """
     scans = read_scans(scans_path)
+    people = settings.in_house or study.phantom is not None  # a phantom is no one; a person's scan may not be passed on
     results, differences = RESULTS.read(tables_dir / "results.tsv"), DIFFERENCES.read(tables_dir / "differences.tsv")
     states = accounting.scan_states(scans, pack_dir / "status.tsv")
     counted = accounting.account(scans, _read(EXCLUSIONS, exclusions_path), states, _read(SPLIT, splits_path))
@@ -141,9 +143,15 @@ def report(
         in_house=settings.in_house,
     )
     varied = ablations.read(ablation_tables_dir, ablated_dirs, study)
-    varied_groups = ablations.groups(varied)
     subjects = SUBJECTS.read(tables_dir / "subjects.tsv").rename(columns={"n_rows": "n_scans"})
     family, calibration = comparisons.compared(differences, settings.reference), trust.read(tables_dir)
+    COMPARISONS.write(family, tables_dir / "comparisons.tsv")
+    ABLATIONS.write(varied, tables_dir / "ablations.tsv")
+    level, tiny = float(results["level"].iloc[0]), set() if people else privacy.tiny(results)
+    results, differences, subjects, varied, family = (
+        privacy.without(table, tiny) for table in (results, differences, subjects, varied, family)
+    )
+    calibration, varied_groups = trust.without(calibration, tiny), ablations.groups(varied)
     baselines = baseline_told.read(baseline_dir, fuse_dir)
     misled = mislead.read(lab_dir, audit_dir, page_path.parent)
     others = elsewhere.read(experiment_dirs, page_path.parent)
@@ -151,8 +159,10 @@ def report(
     pictures = figures.Pictures(Path(figures_dir), {})
     for name, stem in (stems | ({} if misled is None else misled["stems"])).items():
         pictures.take(name, stem)
-    people = settings.in_house or study.phantom is not None  # a phantom is no one; a person's scan may not be passed on
-    confusion, roc = CONFUSION.read(tables_dir / "confusion.tsv"), ROC.read(tables_dir / "roc.tsv")
+    confusion, roc = (
+        privacy.without(schema.read(tables_dir / f"{name}.tsv"), tiny)
+        for schema, name in ((CONFUSION, "confusion"), (ROC, "roc"))
+    )
     by_class = results if people else privacy.enough(results, confusion, counted)
     whom = for_whom.read(subgroups_path, shift_path, progression_dir, called)
     with style.drawing():
@@ -207,17 +217,18 @@ def report(
             ),
         ),
         "groups": score_groups.results_of(results, MAIN_METRICS),
+        "n_tiny": sum(split in UNSEEN for _, split in tiny),
         "class_groups": score_groups.results_of(by_class, CLASS_METRICS),
         "detail_groups": score_groups.results_of(by_class, DETAIL_METRICS),
         "certain": score_groups.without_width(by_class, (*CLASS_METRICS, *DETAIL_METRICS)),
         "subject_groups": score_groups.results_of(subjects, MAIN_METRICS),
-        "calibration": trust.told(calibration),
-        "level": f"{100 * results['level'].iloc[0]:g}",
+        "calibration": trust.told(calibration, people=people),
+        "level": f"{100 * level:g}",
         "guessing": words.guessing_note(results),
         "meaning": words.meaning(results, differences, settings.reference),
         "reference": settings.reference,
         "versus": (versus := score_groups.differences_of(differences, settings.reference)),
-        "caution": words.caution(results["level"].iloc[0], sum(len(group["methods"]) for group in versus)),
+        "caution": words.caution(level, sum(len(group["methods"]) for group in versus)),
         "family": comparisons.texts(family),
         "family_said": comparisons.sentences(family, settings.reference),
         "n_left_out": int(LEFT_OUT.read(tables_dir / "left_out.tsv")["scan_id"].nunique()),
@@ -246,9 +257,7 @@ def report(
         "n_without_volumes": int(volumes["note"].notna().sum()),
         "ablations": varied_groups if ablation_tables_dir else None,
         "ablated": next(iter(varied["model"]), None),
-        "ablation_caution": words.caution(
-            results["level"].iloc[0], sum(len(group["methods"]) - 1 for group in varied_groups)
-        ),
+        "ablation_caution": words.caution(level, sum(len(group["methods"]) - 1 for group in varied_groups)),
         "misled": misled,
         "others": others,
         "whom": for_whom.told(whom),
@@ -264,8 +273,6 @@ def report(
         "versions": provenance.versions(),
     }
     _write_tables(tables_dir, demographics_path, counted, notes)
-    COMPARISONS.write(family, tables_dir / "comparisons.tsv")
-    ABLATIONS.write(varied, tables_dir / "ablations.tsv")
     provenance.write_text(page_path, page.render("report.html.j2", context, scripts=[viewer.script()]))
     provenance.record(page_path, step="report", version=VERSION, inputs=inputs, settings=settings)
     return page_path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from elr_mri.findings import privacy
 from elr_mri.findings.metrics import ERRORS
 from elr_mri.findings.style import group_title
 from elr_mri.findings.tables import CALIBRATION, RELIABILITY, TEMPERATURES
@@ -33,15 +34,22 @@ def read(tables_dir: Path) -> Tables:
     return Tables(*(schema.read(path) for schema, path in named.items()))
 
 
-def told(tables: Tables) -> dict[str, Any]:
-    """What the section needs: `groups` of rows, the `notes` on temperatures, and whether any could be fitted."""
+def without(tables: Tables, groups: set[tuple[str, str]]) -> Tables:
+    """The tables without these groups (cohort, split) of unseen scans; temperatures are of validation scans."""
+    scores, curves = (privacy.without(table, groups) for table in (tables.scores, tables.curves))
+    return replace(tables, scores=scores, curves=curves)
+
+
+def told(tables: Tables, *, people: bool = True) -> dict[str, Any]:
+    """What the section needs: `groups` of rows, the `notes` on temperatures, and whether any could be fitted; few people are told as `<5` unless `people`."""
     fitted = tables.temperatures
+    n_subjects = int(fitted["n_subjects"].max()) if len(fitted) else 0
     return {
         "groups": [_group(tables, *key) for key, _ in tables.scores.groupby(["cohort", "split"], sort=False)],
         "notes": _notes(fitted),
         "any": bool(fitted["temperature"].notna().any()),
         "n_validation": int(fitted["n_scans"].max()) if len(fitted) else 0,
-        "n_validation_subjects": int(fitted["n_subjects"].max()) if len(fitted) else 0,
+        "n_validation_subjects": privacy.SMALL if privacy.few(n_subjects) and not people else n_subjects,
     }
 
 

@@ -49,6 +49,11 @@ def test_a_lead_that_every_paired_interval_clears_is_told_as_such():
     assert "not a finding" not in said["How sure"]
 
 
+def test_an_ensemble_is_no_training_of_its_own():
+    said = dict(opening.in_short(*_tables({"wide": (0.6, 0.5, 0.7), "wide-ensemble": (0.62, 0.5, 0.7)}, {}), "wide"))
+    assert said["What was done"].startswith("One method was trained")
+
+
 def test_scans_without_an_error_are_no_certainty():
     said = dict(opening.in_short(*_tables({"wide": (1.0, 1.0, 1.0)}, {}), "wide"))
     assert "100.0 %, the same whichever of these 41 subjects are drawn, which cannot tell how sure that is" in said["ADNI test"]  # fmt: skip

@@ -14,6 +14,7 @@ from elr_mri.errors import BadInput
 from elr_mri.findings import accounting, privacy, reproduce, style, who
 from elr_mri.findings.evaluate import evaluate
 from elr_mri.findings.report import report
+from elr_mri.findings.tables import RESULTS
 from elr_mri.imaging.cache import STATUS
 from elr_mri.imaging.labels import ROI_TABLE
 from elr_mri.scans.demographics import DEMOGRAPHICS
@@ -123,6 +124,28 @@ def test_of_people_no_scan_and_no_single_value_is_shown(pages):
     listed = people.split("To be looked at")[1].split("</section>")[0]
     assert "each on one person" in listed and "<td" not in listed
     assert not [name for name in _names(scans) if name in people]
+
+
+def test_a_group_of_fewer_than_five_people_is_not_scored_on_the_page(pages):
+    """Of this study four subjects are tested, and four validate."""
+    root, _, out, _, people = pages
+    results = RESULTS.read(root / "findings" / "tables" / "results.tsv")
+    assert privacy.tiny(results) == {("ADNI", "test"), ("ADNI", "val")} and ("ADNI test" in results_of(out)) > (
+        "ADNI test" in results_of(people)
+    )
+    assert (
+        "8 scans of 4 subjects" in out
+        and not re.search(r"\b[1-4] subjects", people)
+        and "NACC (external)" in results_of(people)
+    )
+    assert "One group of fewer than five people is not told of" in people and "&lt;5 subjects" in markup.escape(
+        people, quote=False
+    )
+
+
+def results_of(page):
+    """The section of results."""
+    return page.split('<section id="results">')[1].split("</section>")[0]
 
 
 def test_codes_cannot_be_made_again_from_what_the_page_tells(pages):

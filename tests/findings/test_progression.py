@@ -6,7 +6,17 @@ import pytest
 import tiny_study as study
 
 from elr_mri import config
-from elr_mri.findings.progression import FOLLOWED, PROGRESSION, STATES, SURVIVAL, count, follow, hidden, progression
+from elr_mri.findings.progression import (
+    FOLLOWED,
+    PROGRESSION,
+    STATES,
+    SURVIVAL,
+    _curves,
+    count,
+    follow,
+    hidden,
+    progression,
+)
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
 from elr_mri.scans.table import SPLIT, VISITS
 
@@ -134,3 +144,14 @@ def test_the_cut_knows_nothing_of_the_outcome(made, tmp_path):
 def test_too_few_events_are_said_and_nothing_is_estimated(made, tmp_path):
     measures = _run(made[0], tmp_path, min_events=500)[0]
     assert (measures["note"] == "fewer than 500 came to AD").all() and measures["value"].isna().all()
+
+
+@pytest.mark.parametrize("n_events", [2, 13])
+def test_curves_do_not_tell_a_count_that_is_hidden(n_events):
+    """15 people of whom 2, or all but 2, came to AD: the steps of the curves and who is at risk beside them would tell it."""
+    event = np.arange(15) < n_events
+    people = pd.DataFrame({"years": np.linspace(0.5, 4, 15), "event": event})
+    risks = {"wide": np.random.default_rng(0).normal(size=15)}
+    assert not list(_curves(people, risks, config.Progression()))
+    assert list(_curves(people.assign(event=np.arange(15) < 6), risks, config.Progression()))
+    assert list(_curves(people, risks, config.Progression(min_cell=1)))
