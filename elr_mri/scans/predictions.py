@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from elr_mri.errors import BadInput
 from elr_mri.scans.schema import Column, Schema
 from elr_mri.scans.table import CLASSES, SPLITS
 
@@ -14,6 +15,30 @@ Z_COLUMNS = ("z_cn", "z_mci", "z_ad")
 
 #: What the name of an ensemble of seeds ends in.
 ENSEMBLE = "-ensemble"
+
+
+def _judged(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """A prediction table in which every person is in one split."""
+    _one_split_each(table, where)
+    return table
+
+
+def _one_split_each(table: pd.DataFrame, where: str) -> None:
+    """Refuse a person with scans in several splits: a test on who was trained on is none."""
+    person = ["cohort", "subject_id"]
+    places = table[[*person, "split"]].drop_duplicates()
+    several = places[places.duplicated(person, keep=False)]
+    if several.empty:
+        return
+    cohort, subject = several.iloc[0][person]
+    own = several.loc[(several["cohort"] == cohort) & (several["subject_id"] == subject), "split"]
+    raise BadInput(
+        expected="all scans of a subject in one split",
+        got=f"{subject} of {cohort} in {' and '.join(own)}, and {len(several[person].drop_duplicates()) - 1} more such subjects",
+        where=where,
+        fix="Divide by subject, as `elr-mri split` does, train and predict again: nothing may be learned from a tested subject.",
+    )
+
 
 PREDICTIONS = Schema(
     name="prediction",
@@ -30,6 +55,7 @@ PREDICTIONS = Schema(
         *(Column(name, "number", low=0, high=1) for name in P_COLUMNS),
         *(Column(name, "number") for name in Z_COLUMNS),
     ),
+    whole=_judged,
 )
 
 

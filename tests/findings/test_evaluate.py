@@ -133,6 +133,32 @@ def test_tables_that_disagree_about_a_scan_are_refused(tmp_path, made):
         _evaluate(tmp_path, [])
 
 
+def test_a_subject_in_train_and_test_is_refused_in_one_file_and_across_two(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    tested = table.loc[table["split"] == "test", "subject_id"].unique()[:3]
+    second = table["subject_id"].isin(tested) & table["subject_id"].duplicated()
+    moved = table.assign(split=table["split"].mask(second, "train"))
+    moved.to_csv(path, sep="\t", index=False)
+    with pytest.raises(BadInput, match=f"{tested[0]} of ADNI in test and train, and 2 more") as caught:
+        _evaluate(tmp_path, [path])
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    for name, rows in (("one", moved[~second]), ("other", moved[second])):
+        rows.assign(model=name).to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
+    with pytest.raises(BadInput, match=f"{tested[0]} of ADNI in test and train, and 2 more") as caught:
+        _evaluate(tmp_path, [tmp_path / "one.tsv", tmp_path / "other.tsv"])
+    assert "one.tsv" in str(caught.value) and "other.tsv" in str(caught.value)
+
+
+def test_one_name_in_two_cohorts_is_two_people(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = PREDICTIONS.read(path)
+    table["subject_id"] = table["subject_id"].str.replace("NACC", "ADNI")
+    assert table.groupby("subject_id")["split"].nunique().max() == 2
+    PREDICTIONS.write(table, path)
+    assert set(_evaluate(tmp_path, [path])["main"]["split"]) == {"test", "external"}
+
+
 def test_by_subject_a_subject_counts_once_for_each_diagnosis(tmp_path, made):
     path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
     table = PREDICTIONS.read(path)
