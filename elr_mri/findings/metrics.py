@@ -26,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from elr_mri.errors import BadInput
+from elr_mri.scans.predictions import centred_logarithms
 from elr_mri.scans.table import CLASSES
 
 _OF_CLASS = tuple(name.lower() for name in CLASSES)
@@ -128,12 +129,6 @@ def weighted_errors(labels: np.ndarray, probabilities: np.ndarray, weights: np.n
 def bins_of(confidence: np.ndarray) -> np.ndarray:
     """The reliability bin, 0 to `ECE_BINS` − 1, of each confidence; bin b is (b / n, (b + 1) / n]."""
     return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
-
-
-def centred_logarithms(probabilities: np.ndarray) -> np.ndarray:
-    """Logits that tell the same as probabilities, summing to zero over the classes; (n, 3) to (n, 3)."""
-    logs = np.log(np.maximum(probabilities, np.finfo(float).tiny))
-    return logs - logs.mean(axis=1, keepdims=True)
 
 
 def weighted_balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from elr_mri.errors import BadInput
-from elr_mri.findings.metrics import centred_logarithms
-from elr_mri.scans.predictions import ENSEMBLE, P_COLUMNS, PREDICTIONS, Z_COLUMNS, ensembles
+from elr_mri.scans.predictions import ENSEMBLE, P_COLUMNS, PREDICTIONS, Z_COLUMNS, centred_logarithms, ensembles
 from elr_mri.scans.table import CLASSES, SPLITS
 
 #: The splits of the main table: subjects that no training or choice has seen.

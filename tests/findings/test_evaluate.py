@@ -21,7 +21,7 @@ from elr_mri.findings.tables import (
     TEMPERATURES,
 )
 from elr_mri.findings.words import against
-from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS
+from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS, prediction_table
 from elr_mri.scans.table import CLASSES
 
 SETTINGS = config.Evaluate(draws=200)
@@ -157,6 +157,19 @@ def test_one_name_in_two_cohorts_is_two_people(tmp_path, made):
     assert table.groupby("subject_id")["split"].nunique().max() == 2
     PREDICTIONS.write(table, path)
     assert set(_evaluate(tmp_path, [path])["main"]["split"]) == {"test", "external"}
+
+
+def test_probabilities_alone_are_scored_as_with_their_logits(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = PREDICTIONS.read(path)
+    soft = prediction_table(table, table[list(Z_COLUMNS)].to_numpy() / 4, model="net", seed=0)
+    PREDICTIONS.write(soft, path)
+    whole = _evaluate(tmp_path, [path])["results"]
+    after = pd.read_csv(tmp_path / "findings" / "tables" / "calibration.tsv", sep="\t")
+    pd.read_csv(path, sep="\t").drop(columns=list(Z_COLUMNS)).to_csv(path, sep="\t", index=False)
+    pd.testing.assert_frame_equal(_evaluate(tmp_path, [path])["results"], whole)
+    again = pd.read_csv(tmp_path / "findings" / "tables" / "calibration.tsv", sep="\t")
+    pd.testing.assert_frame_equal(again, after, atol=1e-6)
 
 
 def test_by_subject_a_subject_counts_once_for_each_diagnosis(tmp_path, made):
