@@ -122,8 +122,9 @@ def weighted_errors(labels: np.ndarray, probabilities: np.ndarray, weights: np.n
     )  # a bin's own: confidence minus rightness, summed, is what its scans are off by
     gaps[np.arange(len(labels)), bins_of(confidence)] = confidence - (labels == probabilities.argmax(axis=1))
     total = weights.sum(axis=1)
-    brier, log_loss = (weights @ losses).T / total
-    return {"brier": brier, "log_loss": log_loss, "ece": np.abs(weights @ gaps).sum(axis=1) / total}
+    with np.errstate(invalid="ignore", divide="ignore"):  # without the one subject of a group no scan is left
+        brier, log_loss = (weights @ losses).T / total
+        return {"brier": brier, "log_loss": log_loss, "ece": np.abs(weights @ gaps).sum(axis=1) / total}
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:
