@@ -118,7 +118,7 @@ TABLES = {
     SPLIT: "cohort\tsubject_id\tsplit\tfold\nA\tsub-1\ttrain\t0\n",
     VISITS: "cohort\tsubject_id\tmonths\tage_years\tdiagnosis\nA\tsub-1\t0\t70\tCN\n",
     PREDICTIONS: "scan_id\tsubject_id\tcohort\tsplit\tmodel\tseed\tdiagnosis\tp_cn\tp_mci\tp_ad\tz_cn\tz_mci\tz_ad\n"
-    "s\tsub-1\tA\ttest\twide\t0\tCN\t0.5\t0.3\t0.2\t1\t0\t-1\n",
+    "s\tsub-1\tA\ttest\twide\t0\tCN\t0.665\t0.245\t0.09\t1\t0\t-1\n",
 }
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from elr_mri.errors import BadInput
+from elr_mri.scans.predictions import centred_logarithms
 from elr_mri.scans.table import CLASSES
 
 _OF_CLASS = tuple(name.lower() for name in CLASSES)
@@ -121,19 +122,14 @@ def weighted_errors(labels: np.ndarray, probabilities: np.ndarray, weights: np.n
     )  # a bin's own: confidence minus rightness, summed, is what its scans are off by
     gaps[np.arange(len(labels)), bins_of(confidence)] = confidence - (labels == probabilities.argmax(axis=1))
     total = weights.sum(axis=1)
-    brier, log_loss = (weights @ losses).T / total
-    return {"brier": brier, "log_loss": log_loss, "ece": np.abs(weights @ gaps).sum(axis=1) / total}
+    with np.errstate(invalid="ignore", divide="ignore"):  # without the one subject of a group no scan is left
+        brier, log_loss = (weights @ losses).T / total
+        return {"brier": brier, "log_loss": log_loss, "ece": np.abs(weights @ gaps).sum(axis=1) / total}
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:
     """The reliability bin, 0 to `ECE_BINS` − 1, of each confidence; bin b is (b / n, (b + 1) / n]."""
     return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
-
-
-def centred_logarithms(probabilities: np.ndarray) -> np.ndarray:
-    """Logits that tell the same as probabilities, summing to zero over the classes; (n, 3) to (n, 3)."""
-    logs = np.log(np.maximum(probabilities, np.finfo(float).tiny))
-    return logs - logs.mean(axis=1, keepdims=True)
 
 
 def weighted_balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from elr_mri.errors import BadInput
-from elr_mri.findings.metrics import centred_logarithms
-from elr_mri.scans.predictions import ENSEMBLE, P_COLUMNS, PREDICTIONS, Z_COLUMNS, ensembles
+from elr_mri.scans.predictions import ENSEMBLE, P_COLUMNS, PREDICTIONS, Z_COLUMNS, centred_logarithms, ensembles
 from elr_mri.scans.table import CLASSES, SPLITS
 
 #: The splits of the main table: subjects that no training or choice has seen.
@@ -53,22 +52,22 @@ class Group:
 
 
 def read_predictions(paths: list[Path]) -> pd.DataFrame:
-    """All prediction tables as one; refuses tables that disagree about a scan's subject, split or diagnosis."""
+    """All prediction tables as one; refuses tables that disagree about a scan's subject, split or diagnosis, or about a subject's split."""
     if not paths:
         raise BadInput(
             expected="at least one prediction table", got="none", where="evaluate", fix="Name predictions.tsv files."
         )
     together = pd.concat([PREDICTIONS.read(path) for path in paths], ignore_index=True)
-    together = PREDICTIONS.validate(together, where="the prediction tables together")
+    where = ", ".join(map(str, paths))
     facts = together[["scan_id", "subject_id", "cohort", "split", "diagnosis"]].drop_duplicates()
     if (twice := facts["scan_id"].duplicated()).any():
         raise BadInput(
             expected="one subject, split and diagnosis per scan in every prediction table",
             got=f"two for {facts.loc[twice, 'scan_id'].iloc[0]}",
-            where=", ".join(map(str, paths)),
+            where=where,
             fix="Predict again with the scan table and split in use.",
         )
-    return _with_ensembles(together)
+    return _with_ensembles(PREDICTIONS.validate(together, where=where))
 
 
 def _with_ensembles(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -17,10 +17,10 @@ import pandas as pd
 from elr_mri import config, provenance
 from elr_mri.findings.bootstrap import interval, weight_chunks
 from elr_mri.findings.predicted import UNSEEN, read_predictions
-from elr_mri.findings.subgroups import chosen, common_scans
+from elr_mri.findings.subgroups import chosen, common_scans, scans_of
 from elr_mri.findings.survival import Ratio, concordance, hazard_ratio, kaplan_meier
 from elr_mri.scans.schema import Column, Schema
-from elr_mri.scans.table import SPLITS, VISITS, read_scans
+from elr_mri.scans.table import SPLITS, VISITS
 from elr_mri.stages import VERSIONS
 
 VERSION = VERSIONS["progression"]
@@ -82,9 +82,8 @@ def progression(
     The first model of the tables is the one that the others are compared with.
     """
     predictions = common_scans(chosen(read_predictions(prediction_paths), settings.models))
-    predictions = predictions[predictions["split"].isin(UNSEEN)]
-    when = read_scans(scans_path)[["scan_id", "months", "age_years"]]
-    predictions = predictions.merge(when, on="scan_id", validate="m:1")
+    when = scans_of(predictions, scans_path)[["months", "age_years"]]
+    predictions = predictions[predictions["split"].isin(UNSEEN)].join(when, on="scan_id", validate="m:1")
     visits = VISITS.read(visits_path)
     measures, curves, counts = [], [], []
     for (cohort, split), rows in predictions.groupby(["cohort", "split"], sort=False):

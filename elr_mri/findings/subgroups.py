@@ -72,14 +72,7 @@ def subgroups(
         Tells age, sex, scanner, site and APOE ε4 of each scan.
     """
     predictions = common_scans(chosen(read_predictions(prediction_paths), settings.models))
-    scans = read_scans(scans_path).set_index("scan_id")
-    if strange := sorted(set(predictions["scan_id"]) - set(scans.index)):
-        raise BadInput(
-            expected="predictions of scans of the scan table",
-            got=strange[0],
-            where=str(scans_path),
-            fix="Predict again with the scan table in use.",
-        )
+    scans = scans_of(predictions, scans_path)
     lines: list[dict] = []
     for group in groups_of(predictions):
         if group.split in UNSEEN:
@@ -111,6 +104,19 @@ def common_scans(predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows of the scans that every model and seed predicted."""
     n_models = len(predictions[["model", "seed"]].drop_duplicates())
     return predictions[predictions.groupby("scan_id")["scan_id"].transform("size") == n_models]
+
+
+def scans_of(predictions: pd.DataFrame, scans_path: Path) -> pd.DataFrame:
+    """The scan table, by scan_id; refuses one that lacks a predicted scan, which else would be left out in silence."""
+    scans = read_scans(scans_path).set_index("scan_id")
+    if strange := sorted(set(predictions["scan_id"]) - set(scans.index)):
+        raise BadInput(
+            expected="predictions of scans of the scan table",
+            got=f"{strange[0]} and {len(strange) - 1} more that it lacks",
+            where=str(scans_path),
+            fix="Predict again with the scan table in use.",
+        )
+    return scans
 
 
 def factors(scans: pd.DataFrame, age_bounds_years: tuple[float, ...]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ can harm no one who opens the table (`cells.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table, in order, the columns that together name a row, and the contract's version."""
+    """The columns of a table, in order, the columns that together name a row, and the contract's version.
+
+    `whole` judges what no single cell tells: it is given the validated table and where it is from, and returns the table.
+    """
 
     name: str
     version: int
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    whole: Callable[[pd.DataFrame, str], pd.DataFrame] | None = None
 
     def read(self, path: Path | str) -> pd.DataFrame:
         """Read and validate a table; raises `BadInput` naming the file, the column and the first bad value."""
@@ -120,7 +125,8 @@ class Schema:
                 where=where,
                 fix="Remove the repeated rows.",
             )
-        return out.reset_index(drop=True)
+        out = out.reset_index(drop=True)
+        return out if self.whole is None else self.whole(out, where)
 
 
 def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:

@@ -21,7 +21,7 @@ from elr_mri.findings.tables import (
     TEMPERATURES,
 )
 from elr_mri.findings.words import against
-from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS
+from elr_mri.scans.predictions import P_COLUMNS, PREDICTIONS, Z_COLUMNS, prediction_table
 from elr_mri.scans.table import CLASSES
 
 SETTINGS = config.Evaluate(draws=200)
@@ -131,6 +131,45 @@ def test_tables_that_disagree_about_a_scan_are_refused(tmp_path, made):
         _evaluate(tmp_path, [one, one])
     with pytest.raises(BadInput, match="at least one prediction table"):
         _evaluate(tmp_path, [])
+
+
+def test_a_subject_in_train_and_test_is_refused_in_one_file_and_across_two(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    tested = table.loc[table["split"] == "test", "subject_id"].unique()[:3]
+    second = table["subject_id"].isin(tested) & table["subject_id"].duplicated()
+    moved = table.assign(split=table["split"].mask(second, "train"))
+    moved.to_csv(path, sep="\t", index=False)
+    with pytest.raises(BadInput, match=f"{tested[0]} of ADNI in test and train, and 2 more") as caught:
+        _evaluate(tmp_path, [path])
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    for name, rows in (("one", moved[~second]), ("other", moved[second])):
+        rows.assign(model=name).to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
+    with pytest.raises(BadInput, match=f"{tested[0]} of ADNI in test and train, and 2 more") as caught:
+        _evaluate(tmp_path, [tmp_path / "one.tsv", tmp_path / "other.tsv"])
+    assert "one.tsv" in str(caught.value) and "other.tsv" in str(caught.value)
+
+
+def test_one_name_in_two_cohorts_is_two_people(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = PREDICTIONS.read(path)
+    table["subject_id"] = table["subject_id"].str.replace("NACC", "ADNI")
+    assert table.groupby("subject_id")["split"].nunique().max() == 2
+    PREDICTIONS.write(table, path)
+    assert set(_evaluate(tmp_path, [path])["main"]["split"]) == {"test", "external"}
+
+
+def test_probabilities_alone_are_scored_as_with_their_logits(tmp_path, made):
+    path = study.predict(made, "net", noise=1.0) / "predictions.tsv"
+    table = PREDICTIONS.read(path)
+    soft = prediction_table(table, table[list(Z_COLUMNS)].to_numpy() / 4, model="net", seed=0)
+    PREDICTIONS.write(soft, path)
+    whole = _evaluate(tmp_path, [path])["results"]
+    after = pd.read_csv(tmp_path / "findings" / "tables" / "calibration.tsv", sep="\t")
+    pd.read_csv(path, sep="\t").drop(columns=list(Z_COLUMNS)).to_csv(path, sep="\t", index=False)
+    pd.testing.assert_frame_equal(_evaluate(tmp_path, [path])["results"], whole)
+    again = pd.read_csv(tmp_path / "findings" / "tables" / "calibration.tsv", sep="\t")
+    pd.testing.assert_frame_equal(again, after, atol=1e-6)
 
 
 def test_by_subject_a_subject_counts_once_for_each_diagnosis(tmp_path, made):

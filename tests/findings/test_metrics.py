@@ -1,5 +1,7 @@
 """Scores against scikit-learn, and by the properties that define them."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,6 +42,14 @@ def calibration_error(labels, probabilities, weights) -> float:
         if held:
             error += held / weights.sum() * abs(confident / held - right / held)
     return error
+
+
+def test_a_draw_without_a_scan_has_no_score_and_warns_of_nothing():
+    """So it is where the one subject of a group is left out."""
+    labels, probabilities = _draw(4)
+    with warnings.catch_warnings(action="error"):
+        found = weighted_scores(labels, probabilities, np.zeros((2, len(labels))))
+    assert set(found) == set(METRICS) and all(np.isnan(values).all() for values in found.values())
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -6,6 +6,7 @@ import pytest
 import tiny_study as study
 
 from elr_mri import config
+from elr_mri.errors import BadInput
 from elr_mri.findings.progression import (
     FOLLOWED,
     PROGRESSION,
@@ -18,7 +19,7 @@ from elr_mri.findings.progression import (
     progression,
 )
 from elr_mri.scans.predictions import PREDICTIONS, prediction_table
-from elr_mri.scans.table import SPLIT, VISITS
+from elr_mri.scans.table import SCANS, SPLIT, VISITS
 
 #: What each subject's visits say, by months; the scan is at month 12 unless told otherwise.
 STORIES = {
@@ -103,16 +104,26 @@ def made(tmp_path_factory):
     return root, tiny
 
 
-def _run(root, out, **settings):
+def _run(root, out, *, scans_path=None, **settings):
     progression(
         prediction_paths=[root / "guess.tsv", root / "seer.tsv"],
-        scans_path=root / "scans.tsv",
+        scans_path=scans_path or root / "scans.tsv",
         visits_path=root / "visits.tsv",
         settings=config.Progression(draws=200, **settings),
         out_dir=out,
     )
     schemas = {"progression": PROGRESSION, "survival": SURVIVAL, "followed": FOLLOWED}
     return [schema.read(out / f"{name}.tsv") for name, schema in schemas.items()]
+
+
+def test_a_predicted_scan_that_the_scan_table_lacks_is_refused(made, tmp_path):
+    root, tiny = made
+    tested = tiny.scans["subject_id"].isin(SPLIT.read(root / "splits.tsv").query("split == 'test'")["subject_id"])
+    lost = tiny.scans["scan_id"][tested].iloc[:3]
+    SCANS.write(tiny.scans[~tiny.scans["scan_id"].isin(lost)], tmp_path / "scans.tsv")
+    with pytest.raises(BadInput, match=f"{lost.iloc[0]} and 2 more that it lacks") as caught:
+        _run(root, tmp_path, scans_path=tmp_path / "scans.tsv")
+    assert str(tmp_path / "scans.tsv") in str(caught.value) and not (tmp_path / "progression.tsv").exists()
 
 
 def test_a_planted_risk_is_found_and_a_guess_is_not(made, tmp_path):

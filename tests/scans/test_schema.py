@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,6 +159,55 @@ def test_predictions_refuse_a_logit_that_is_no_number():
     with pytest.raises(BadInput, match="predictions of wide"):
         prediction_table(scans, np.array([[np.nan, 0, 0]]), model="wide", seed=0)
     assert PREDICTIONS.version == 1
+
+
+def _told(tmp_path, logits, *, decimals=None, **changes):
+    """A prediction table as a stranger writes it, read again; `changes` are columns put in its place, None takes one out."""
+    scans = pd.DataFrame({"scan_id": [f"s{i}" for i in range(len(logits))], "cohort": "A", "split": "test"})
+    scans = scans.assign(subject_id=scans["scan_id"], diagnosis="AD")
+    table = prediction_table(scans, logits, model="wide", seed=0, raw=True)
+    table = table if decimals is None else table.round(decimals)
+    table = table.assign(**changes).drop(columns=[name for name, values in changes.items() if values is None])
+    table.to_csv(tmp_path / "predictions.tsv", sep="\t", index=False)
+    return PREDICTIONS.read(tmp_path / "predictions.tsv")
+
+
+LOGITS = np.random.default_rng(0).normal(0, 3, (2000, 3))
+
+
+def test_probabilities_and_logits_that_do_not_belong_together_are_refused(tmp_path):
+    turned = dict(zip(Z_COLUMNS, LOGITS[:, ::-1].T, strict=True))
+    with pytest.raises(BadInput, match=r"softmax of the logits.* for s0 \(wide, seed 0\), and \d{4} more") as caught:
+        _told(tmp_path, LOGITS, **turned)
+    assert "\n" not in str(caught.value) and str(tmp_path / "predictions.tsv") in str(caught.value)
+    doubled = 2 * LOGITS[:, 0]  # logits of a temperature of one half: still whose class is the likeliest, mostly
+    with pytest.raises(BadInput, match="softmax of the logits"):
+        _told(tmp_path, LOGITS, z_cn=doubled)
+    half = np.full(2000, 0.5)
+    half[:7] = 1 / 3
+    with pytest.raises(BadInput, match=r"add up to 1, within 0\.002, got 1\.5 for s7 .*, and 1992 more"):
+        _told(tmp_path, np.zeros((2000, 3)), p_cn=half, p_mci=half, p_ad=half)
+
+
+def test_rounded_predictions_and_any_number_as_logit_are_read(tmp_path):
+    for decimals in (3, 4, 6):
+        assert len(_told(tmp_path, LOGITS, decimals=decimals)) == 2000
+    _told(tmp_path, np.zeros((1, 3)), decimals=3)  # three times 0.333
+    with warnings.catch_warnings(action="error"):
+        found = _told(tmp_path, np.array([[0.0, -800, -800]]), z_cn=1e308, z_mci=-1e308, z_ad=-1e308)
+    assert found["p_cn"].item() == 1
+
+
+def test_without_logits_they_are_the_logarithms_of_the_probabilities(tmp_path):
+    none = dict.fromkeys(Z_COLUMNS)
+    centred = LOGITS - LOGITS.mean(axis=1, keepdims=True)
+    found = _told(tmp_path, LOGITS, **none)
+    assert list(found.columns) == [column.name for column in PREDICTIONS.columns]
+    np.testing.assert_allclose(found[list(Z_COLUMNS)], centred, atol=1e-9)
+    rounded = _told(tmp_path, np.array([[0.0, 20, 0]]), decimals=3, **none)[list(Z_COLUMNS)].to_numpy()[0]
+    assert rounded[1] - rounded[0] == pytest.approx(-np.log(np.finfo(float).eps)) and rounded.sum() == pytest.approx(0)
+    with pytest.raises(BadInput, match="all or none of the columns z_cn, z_mci, z_ad, got only z_mci, z_ad"):
+        _told(tmp_path, LOGITS, z_cn=None)
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=20), st.integers(1, 40))
