@@ -41,6 +41,8 @@ WHO = {
 }
 #: Head size: FreeSurfer's columns, else NACC's, which is in cm³.
 _ICV = [*COLUMNS["freesurfer"]["intracranial"], "naccicv"]
+#: NACC writes 888 for an age that is not known.
+OLDEST_YEARS = 120.0
 _BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?")
 
 
@@ -133,6 +135,7 @@ def _foreign(path: Path, settings: RoiTables, section: str) -> tuple[pd.DataFram
     lowest = {ICV: 0.0, "age_years": 1.0} | dict.fromkeys(told.values(), 0.0)
     text = frame.drop(columns=list(lowest))
     figures = {name: numbers(frame[name], low=low) for name, low in lowest.items()}
+    figures["age_years"] = figures["age_years"].where(figures["age_years"] <= OLDEST_YEARS)
     _tell_words(frame, {name: figures[name] for name in told.values()}, path)
     sizes = {name: figures[name] for name in (*told.values(), ICV)}
     figures |= in_mm3(sizes, frame["cohort"], next((name for name in _ICV if name in names), ""), path)
