@@ -115,7 +115,7 @@ def _medial_temporal(table: pd.DataFrame, settings: config.Baseline, out_dir: Pa
     """The talk's baseline, hippocampus and entorhinal cortex alone: writes `model.json`, returns its predictions."""
     source, train = _one_source(table, where), table[table["split"] == "train"]
     regions = known_sides(train) if settings.features == "auto" else settings.features
-    table = _with_volumes(table, regions, settings.normalise)
+    table = _with_volumes(table, regions, settings.normalise, use_age=settings.use_age)
     controls = table[(table["split"] == "train") & (table["diagnosis"] == "CN")]
     hippocampi = [name for name in known_sides(train) if name.startswith("hippocampus")]
     how = normalise.fit(controls, tuple(dict.fromkeys((*regions, *hippocampi))), settings.normalise)
@@ -217,23 +217,28 @@ def _one_source(table: pd.DataFrame, path: Path) -> str:
     return sources[0]
 
 
-def _with_volumes(table: pd.DataFrame, regions: tuple[str, ...], method: str) -> pd.DataFrame:
-    """The scans that have every volume that is needed; the others are named."""
-    needed = [*regions, *([ICV] if method != "none" else [])]
+def _with_volumes(table: pd.DataFrame, regions: tuple[str, ...], method: str, *, use_age: bool) -> pd.DataFrame:
+    """The scans that have every volume that is needed, and their age where it is a feature; the others are named."""
+    volumes = [*regions, *([ICV] if method != "none" else [])]
+    needed = volumes + ["age_years"] * use_age
     blank = table[needed].isna()
     lacking = blank.any(axis=1)
-    if not regions or lacking[table["split"] == "train"].all():
+    of_train = blank[table["split"] == "train"]
+    if not regions or of_train.any(axis=1).all():
         raise BadInput(
-            expected=f"training scans with volumes of {', '.join(needed)}",
-            got=f"{', '.join(blank.columns[blank.all()]) or 'one or another'} of none",
+            expected=f"training scans with volumes of {', '.join(volumes)}{' and their age' if use_age else ''}",
+            got=f"{', '.join(of_train.columns[of_train.all()]) or 'one or another'} of none",
             where="roi_volumes.tsv",
             fix="Name in baseline.features what the source of the volumes tells; without an intracranial volume set "
-            "baseline.normalise: none.",
+            f"baseline.normalise: none{', without ages baseline.use_age: false' if use_age else ''}.",
         )
     for scan, short in zip(table[lacking].itertuples(), blank[lacking].to_numpy(), strict=True):
         why = f" ({scan.note})" if isinstance(scan.note, str) else ""
         print(f"baseline: {scan.scan_id} has no {', '.join(np.array(needed)[short])}{why}; not predicted", flush=True)
-    print(f"baseline: {int((~lacking).sum())} of {len(table)} scans have the volumes", flush=True)
+    print(
+        f"baseline: {int((~lacking).sum())} of {len(table)} scans have the volumes{' and an age' if use_age else ''}",
+        flush=True,
+    )
     return table[~lacking].reset_index(drop=True)
 
 

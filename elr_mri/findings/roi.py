@@ -21,8 +21,9 @@ from elr_mri import provenance
 from elr_mri.config import SPLIT_TABLES, RoiTables
 from elr_mri.errors import BadInput
 from elr_mri.findings.normalise import ICV
+from elr_mri.findings.roi_units import in_mm3
 from elr_mri.imaging.further import spelled
-from elr_mri.imaging.given import COLUMNS, PLAUSIBLE_MM3
+from elr_mri.imaging.given import COLUMNS
 from elr_mri.scans.cohort import classes, session_months
 from elr_mri.scans.download import header, numbers, read_table
 from elr_mri.scans.split import assign
@@ -40,6 +41,8 @@ WHO = {
 }
 #: Head size: FreeSurfer's columns, else NACC's, which is in cm³.
 _ICV = [*COLUMNS["freesurfer"]["intracranial"], "naccicv"]
+#: NACC writes 888 for an age that is not known.
+OLDEST_YEARS = 120.0
 _BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?")
 
 
@@ -132,8 +135,10 @@ def _foreign(path: Path, settings: RoiTables, section: str) -> tuple[pd.DataFram
     lowest = {ICV: 0.0, "age_years": 1.0} | dict.fromkeys(told.values(), 0.0)
     text = frame.drop(columns=list(lowest))
     figures = {name: numbers(frame[name], low=low) for name, low in lowest.items()}
+    figures["age_years"] = figures["age_years"].where(figures["age_years"] <= OLDEST_YEARS)
     _tell_words(frame, {name: figures[name] for name in told.values()}, path)
-    figures[ICV] = _head_size(figures[ICV], next((name for name in _ICV if name in names), ""), path)
+    sizes = {name: figures[name] for name in (*told.values(), ICV)}
+    figures |= in_mm3(sizes, frame["cohort"], next((name for name in _ICV if name in names), ""), path)
     return _named(pd.concat([text, pd.DataFrame(figures)], axis=1), path, section), tuple(told.values())
 
 
@@ -150,21 +155,6 @@ def _tell_words(frame: pd.DataFrame, figures: dict[str, pd.Series], path: Path) 
         name = next(name for name, cells in strange.items() if cells.any())
         first = frame.loc[strange[name], name].iloc[0]
         print(f"tables: {n} cells of {path} are no volumes and are taken for blank, as {first!r} in {name}", flush=True)
-
-
-def _head_size(values: pd.Series, column: str, path: Path) -> pd.Series:
-    """Intracranial volumes in mm³, cm³ by their size among them; what is no person's head (NACC's 9999.999) is blank. Both are told."""
-    low, high = PLAUSIBLE_MM3[ICV]
-    in_cm3 = values.between(low / 1000, high / 1000)
-    out = values.where(~in_cm3, values * 1000.0)
-    sound = out.between(low, high)
-    for n, words in (
-        (in_cm3.sum(), "in cm³, made mm³"),
-        ((values.notna() & ~sound).sum(), "no head's in mm³ or cm³, taken for blank"),
-    ):
-        if n:
-            print(f"tables: {n} of {len(values)} values of {column} in {path} are {words}", flush=True)
-    return out.where(sound)
 
 
 def _measured_everywhere(frame: pd.DataFrame, regions: tuple[str, ...], *, where: str) -> tuple[str, ...]:

@@ -218,6 +218,32 @@ def test_a_cohort_without_intracranial_volumes_is_left_out_and_told(tmp_path, dr
     assert set(told) == {"volumes"} and len(told) == n
 
 
+@pytest.mark.parametrize("age", [None, "controls", "feature"])
+def test_a_blank_age_of_a_table_is_no_reason_to_stop(tmp_path, drawn, capsys, age):
+    def spoil(rows):
+        return rows.assign(age=[np.nan, 888, *rows["age"].iloc[2:]])  # 888: NACC's unknown
+
+    spoilt = dict.fromkeys(("train", "val", "test", "external"), spoil)
+    every = None if age is None else config.AllRegions(models=("logistic",), age=age)
+    settings = config.Baseline(tables=_tables(tmp_path, drawn, **spoilt), use_age=True, all_regions=every)
+    predictions = PREDICTIONS.read(baseline_of_tables(settings=settings, out_dir=tmp_path / "out"))
+    told = capsys.readouterr().out
+    n = predictions.groupby("model")["scan_id"].nunique()
+    assert n["volumes"] == len(drawn) - 8 and told.count("has no age_years; not predicted") == 8
+    if age is not None:  # there a blank age counts as the usual one
+        assert n["volumes-all"] == len(drawn) and "8 scans without age_years count as of the usual one" in told
+
+
+def test_without_any_age_use_age_is_refused_by_its_key_and_not_needed_otherwise(tmp_path, drawn):
+    tables = _tables(tmp_path, drawn, train=lambda rows: rows.drop(columns="age"))
+    settings = config.Baseline(tables=tables, use_age=True, all_regions=None)
+    with pytest.raises(BadInput, match=r"and their age, got age_years of none.*use_age: false") as caught:
+        baseline_of_tables(settings=settings, out_dir=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    without = settings.model_copy(update={"use_age": False})
+    assert len(PREDICTIONS.read(baseline_of_tables(settings=without, out_dir=tmp_path / "out"))) == len(drawn)
+
+
 @pytest.mark.parametrize(
     ("split", "change", "told"),
     [
