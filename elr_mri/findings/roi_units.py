@@ -76,6 +76,7 @@ def _is_code(values: pd.Series) -> pd.Series:
     """Whether a value is a code of a missing volume; in mm³ 888 and 8888 are volumes, so they are none. One alone that lies among its
     column's middle 90 % is a volume, too: a temporal gyrus in cm³ may well have 8.8888, and nothing is lost by it."""
     close = np.isclose(values.to_numpy()[:, None], _CODES, rtol=2e-7, atol=0)  # float32's rounding
+    close &= (values != values.round()).to_numpy()[:, None]  # 1000 mm³ are as near to 999.9999 as that
     low, high = values[~close.any(axis=1)].quantile([0.05, 0.95])
     alone = close & (close.sum(axis=0) == 1) & (low <= _CODES) & (high >= _CODES)
     return pd.Series((close & ~alone).any(axis=1), index=values.index)

@@ -48,6 +48,7 @@ def spelled(names: list[str]) -> list[str]:
 def test_an_ordinary_table_is_left_as_it_is_and_nothing_is_told(tmp_path, drawn, capsys) -> None:
     holed = drawn.assign(**{"Left-Caudate": drawn["Left-Caudate"].mask(drawn.index < 3)})
     holed.loc[5:8, "Left-Amygdala"] = [888.0, 999.0, 888.8, 1999.9]  # in mm³ these are volumes
+    holed.loc[9:10, "Left-Amygdala"] = 1000.0  # as near to 999.9999 as float32 tells
     found = read(tmp_path, holed)
     regions = [name for name in volumes_of(holed) if name != ICV] + [THICK]
     assert np.array_equal(found[spelled(regions)].to_numpy(), holed[regions].to_numpy(), equal_nan=True)
