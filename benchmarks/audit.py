@@ -90,8 +90,8 @@ def of_draws(scans: pd.DataFrame, measured: pd.DataFrame, share: float, n: int) 
 
 def of_runs(scans: pd.DataFrame, measured: pd.DataFrame, folder: Path, share: float) -> Iterator[dict[str, float]]:
     """What the audit of each training with wrong labels and the observer find."""
-    for run in sorted((folder / f"share-{share:g}").glob("seed-*")):
-        runs = read_runs([run])
+    for finished in sorted((folder / f"share-{share:g}").glob("seed-*/targets.tsv")):
+        runs = read_runs([finished.parent])
         own = runs.scans[["scan_id"]].merge(scans, on="scan_id", how="left", validate="1:1")
         given = runs.scans["given"].map(CLASSES.index).to_numpy()
         volumes = ask(own, given, measured)
