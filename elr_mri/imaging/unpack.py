@@ -22,9 +22,7 @@ import nibabel as nib
 
 from elr_mri.errors import of_the_machine
 from elr_mri.provenance import scratch
-from elr_mri.scans import t1
 from elr_mri.scans.imagepath import MAX_BYTES, READ_ERRORS, members, split_member, unreadable
-from elr_mri.scans.series import HEAD_BYTES, header_text
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
@@ -128,10 +126,9 @@ def _stream(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left:
 
 
 def _dicom(folder: Path, scratch: Path) -> Path:
-    """Convert a DICOM folder with dcm2niix; of several images of one series the one with most voxels is the scan."""
+    """Convert a DICOM folder with dcm2niix; of several series the one with most voxels is the scan."""
     import dcm2niix  # carries the binary
 
-    folder = _t1_series(folder, scratch)
     made = scratch / "nifti"
     made.mkdir()
     options = ["-b", "n", "-z", "n", "-m", "y", "-x", "n", "-f", "scan"]
@@ -147,23 +144,3 @@ def _dicom(folder: Path, scratch: Path) -> Path:
     if not found:
         raise Unusable(f"dcm2niix made no image of the folder (exit status {done.returncode})")
     return max(straightened or found, key=lambda path: path.stat().st_size)
-
-
-def _t1_series(folder: Path, scratch: Path) -> Path:
-    """The folder itself if its files say the same of their sequence, else a folder of links to those of its T1 scan."""
-    series: dict[str, list[Path]] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with open(path, "rb") as file:
-            if text := header_text(file.read(HEAD_BYTES)):
-                series.setdefault(text, []).append(path)
-    if len(series) < 2:
-        return folder
-    scans = [text for text in series if t1.is_t1(text)]
-    if not scans:
-        raise Unusable(f"{len(series)} series in one folder, none of which says that it is a T1 scan")
-    best = min(scans, key=lambda text: (*t1.series_rank(text), -len(series[text])))
-    chosen = scratch / "series"
-    chosen.mkdir()
-    for k, path in enumerate(series[best]):
-        (chosen / f"{k:05d}.dcm").symlink_to(path.absolute())
-    return chosen

@@ -28,7 +28,7 @@ _IN_XML = {
     "age": r"<subjectAge>\s*([\d.]+)",
     "ptid": r"<subjectIdentifier>\s*(\w+)",
     "field": r'<protocol term="Field Strength">\s*([\d.]+)',
-    "manufacturer": r'<protocol term="Manufacturer">([^<]*)<',
+    "manufacturer": r'<protocol term="Manufacturer">\s*([^<]+?)\s*<',
 }
 
 
@@ -94,20 +94,11 @@ def _read_sidecars(files: Sequence[Path], *, known: set[str]) -> tuple[pd.DataFr
     rows, read = [], []
     for path in files:
         name = re.search(r"_I(\d+)\.xml$", path.name, re.I)
-        if name is None or name[1] in known:
+        if name is None or name[1] in known or path.stat().st_size > _MAX_XML_BYTES:
             continue
-        try:
-            with open(path, "rb") as file:
-                raw = file.read(_MAX_XML_BYTES + 1)
-        except OSError:  # a link to nothing: the image itself says what becomes of it
-            continue
-        if len(raw) > _MAX_XML_BYTES:
-            continue
-        text = raw.decode("utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
         found = {ours: re.search(pattern, text) for ours, pattern in _IN_XML.items()}
-        rows.append(
-            {"uid": name[1]} | {ours: (match[1].strip() or None) if match else None for ours, match in found.items()}
-        )
+        rows.append({"uid": name[1]} | {ours: match and match[1] for ours, match in found.items()})
         read.append(path)
     empty = dict.fromkeys((*COLUMNS["image list"], "manufacturer"))
     table = pd.DataFrame([empty | row for row in rows], columns=list(empty), dtype="str")

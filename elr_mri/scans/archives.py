@@ -69,14 +69,14 @@ def _dicom_folders(archive: zipfile.ZipFile, path: Path, infos: Sequence[zipfile
     found = []
     for folder, parts in folders.items():
         problems = [problem for info in parts if (problem := unsafe(info) or unreadable(info))]
-        heads = [b"" if problems else _read(archive, part, HEAD_BYTES) for part in series.sampled(parts)]
-        if not (series.is_dicom(heads[0]) or re.search(r"\.(dcm|ima)$", parts[0].filename, re.I)):
+        head = b"" if problems else _read(archive, parts[0], HEAD_BYTES)
+        if not (series.is_dicom(head) or re.search(r"\.(dcm|ima)$", parts[0].filename, re.I)):
             continue
         reason, detail = problems[0] if problems else (None, None)
         place = f"{path}!{folder or '.'}/"
         size = sum(info.file_size for info in parts)
         names = (path.name, *PurePosixPath(folder).parts)
-        told = series.told_by([series.header_text(head) for head in heads])
+        told = series.header_text(head)
         found.append(Series(place, names, "", size, told, is_dicom=True, reason=reason, detail=detail))
     return found
 

@@ -18,18 +18,12 @@ import pandas as pd
 from elr_mri.errors import BadInput
 from elr_mri.scans.cells import one_line
 
-#: What a browser adds to the name of a file that it downloads once more: `ADNIMERGE (1).csv`.
-COPY = r"(?: ?\(\d+\))?"
-
 #: Text that stands for a missing cell in at least one release of ADNI, NACC or BIDS.
 BLANKS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null"]
 
 
 def files_under(folder: Path | str) -> list[Path]:
-    """Every file below `folder`, sorted, links followed once; hidden files (`._scan.nii` of a Mac) are left out.
-
-    A folder that cannot be read is refused: its scans would be missing without a word.
-    """
+    """Every file below `folder`, sorted, links followed once; hidden files (`._scan.nii` of a Mac) are left out."""
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(
@@ -39,7 +33,7 @@ def files_under(folder: Path | str) -> list[Path]:
             fix="Check this cohort's `path` in the config.",
         )
     seen, found = set(), []
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=_unread):
+    for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             folders.clear()
@@ -48,15 +42,6 @@ def files_under(folder: Path | str) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         found += [os.path.join(root, name) for name in names if not name.startswith(".")]
     return [Path(name) for name in sorted(found)]
-
-
-def _unread(problem: OSError) -> None:
-    raise BadInput(
-        expected="a download whose folders can all be read",
-        got=problem.strerror or str(problem),
-        where=str(problem.filename),
-        fix="Give yourself the right to read it, or try again if a network disk was away; move away what shall not take part.",
-    ) from problem
 
 
 def header(path: Path | str) -> list[str]:

@@ -11,9 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from elr_mri.scans import t1
 from elr_mri.scans.imagepath import READ_ERRORS, is_slice
 
 NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
@@ -22,9 +20,6 @@ UNSUPPORTED = re.compile(r".*\.(mgz|mgh|img|mnc|nrrd)(\.gz)?", re.I | re.S)
 #: A sidecar larger than this is not a sidecar; a DICOM file says within this what it is.
 MAX_TOLD_BYTES = 2**20
 HEAD_BYTES = 2**16
-#: Files of a DICOM folder that are asked which sequence they are, and one more.
-SAMPLED = 8
-Part = TypeVar("Part")
 
 #: The day's folder of an IDA tree (`2024-10-31_10_24_18.0`); the series description is the folder above it.
 IDA_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(_\d{2}_\d{2}_\d{2}.*)?", re.A)
@@ -103,17 +98,6 @@ def header_text(head: bytes) -> str:
     return _sequence(*(_element(head, *tag) for tag in ((0x0008, 0x103E), (0x0018, 0x1030), (0x0018, 0x0023))))
 
 
-def sampled(parts: Sequence[Part]) -> Sequence[Part]:
-    """Some of the files of a DICOM folder, the first and the last among them: sorted by name, its series lie one after the other."""
-    return [parts[place] for place in sorted({k * (len(parts) - 1) // SAMPLED for k in range(SAMPLED + 1)})]
-
-
-def told_by(texts: Sequence[str]) -> str:
-    """What a folder of DICOM files is by those that were looked at: a T1 scan if any is one (`unpack` takes that series alone), else what the first says."""
-    scans = [text for text in texts if text and t1.is_t1(text)]
-    return min(scans, key=t1.series_rank) if scans else texts[0]
-
-
 def _element(head: bytes, group: int, element: int) -> str:
     at = head.find(struct.pack("<HH", group, element), 132)
     if at < 0 or at + 8 > len(head):
@@ -137,27 +121,18 @@ def unpacked(files: Sequence[Path], *, root: Path) -> list[Series]:
         folders = path.relative_to(root).parts[:-1]
         if NIFTI.fullmatch(path.name):
             told = sidecar_text(_head(Path(stem(str(path)) + ".json"), MAX_TOLD_BYTES, whole=True))
-            found.append(Series(str(path), folders, stem(path.name), _size(path), told))
+            found.append(Series(str(path), folders, stem(path.name), path.stat().st_size, told))
         elif UNSUPPORTED.fullmatch(path.name):
             found.append(Series(str(path), folders, path.name, reason="unsupported-format"))
         elif is_slice(path.name):
             slices.setdefault(path.parent, []).append(path)
     for folder, parts in slices.items():
-        heads = [_head(part, HEAD_BYTES) for part in sampled(parts)]
-        if is_dicom(heads[0]) or parts[0].suffix.lower() in (".dcm", ".ima"):
-            size = sum(_size(part) for part in parts)
+        head = _head(parts[0], HEAD_BYTES)
+        if is_dicom(head) or parts[0].suffix.lower() in (".dcm", ".ima"):
+            size = sum(part.stat().st_size for part in parts)
             folders = folder.relative_to(root).parts
-            told = told_by([header_text(head) for head in heads])
-            found.append(Series(str(folder), folders, "", size, told, is_dicom=True))
+            found.append(Series(str(folder), folders, "", size, header_text(head), is_dicom=True))
     return found
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file, 0 of a link to nothing, which `convert` will refuse."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _head(path: Path, most: int, *, whole: bool = False) -> bytes:

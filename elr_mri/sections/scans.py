@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from elr_mri.sections.base import Positive, Section, Share
 
@@ -45,11 +44,6 @@ class Cohort(Section):
     path: str
     tables: str | None = None
     role: Literal["internal", "external"] = "internal"
-
-    @field_validator("path", "tables")
-    @classmethod
-    def _at_home(cls, path: str | None) -> str | None:
-        return os.path.expanduser(path) if path else path
 
 
 class Cohorts(Section):

@@ -138,27 +138,3 @@ def test_dicom_members_land_under_names_of_ours(tmp_path):
     assert go(f"{archive}!../../up/", tmp_path)["status"] == "pass"
     assert not list(tmp_path.parent.rglob("up"))
     assert go(f"{archive}!nowhere/", tmp_path)["status"] == "fail"
-
-
-def slices(description: str, uid: str, n: int) -> dict[str, bytes]:
-    """The first `n` files of a series, named by its uid."""
-    return dict(list(folder_of(description, "mri7/DICOM", uid).items())[:n])
-
-
-@pytest.mark.parametrize("other", ["3D_FLAIR", "localizer"])
-def test_of_several_series_in_one_folder_the_t1_scan_is_taken_however_small(download, tmp_path, other):
-    """The other lies before it and has more voxels."""
-    found = download(slices(other, "1.2.826.1", 36) | slices("MPRAGE", "1.2.826.2", 30))
-    (row,) = found["scans"].itertuples()
-    told = go(row.image_path, tmp_path)
-    assert told["status"] == "pass", told
-    assert nib.load(next((tmp_path / "out").rglob("*.nii.gz"))).shape[2] == 30
-
-
-def test_several_series_of_which_none_is_a_t1_scan_are_no_scan(tmp_path):
-    folder = tmp_path / "DICOM"
-    folder.mkdir()
-    for name, content in (slices("3D_FLAIR", "1.2.826.1", 9) | slices("T2_TSE", "1.2.826.2", 9)).items():
-        (folder / Path(name).name).write_bytes(content)
-    told = go(folder, tmp_path)
-    assert told["status"] == "fail" and "2 series in one folder, none of which" in told["reason"]

@@ -153,14 +153,14 @@ def test_a_zip_of_100_000_members_is_listed_in_seconds(tmp_path):
     assert time.perf_counter() - began < 60
 
 
-def test_only_the_heads_of_nine_dicom_files_of_a_folder_are_read(tmp_path, monkeypatch):
+def test_only_the_head_of_one_dicom_file_of_a_folder_is_read(tmp_path, monkeypatch):
     read = []
     whole = archives._read
     monkeypatch.setattr(archives, "_read", lambda *a, **k: read.append(whole(*a, **k)) or read[-1])
     in_zip(
         write(tmp_path / "a.zip", [(f"s/{k}.dcm", dicom("T1") + bytes(2**20)) for k in range(20)], zipfile.ZIP_STORED)
     )
-    assert [len(raw) for raw in read] == [2**16] * 9
+    assert [len(raw) for raw in read] == [2**16]
 
 
 def test_sidecars_of_all_kinds_are_no_crash():
