@@ -28,7 +28,7 @@ _IN_XML = {
     "age": r"<subjectAge>\s*([\d.]+)",
     "ptid": r"<subjectIdentifier>\s*(\w+)",
     "field": r'<protocol term="Field Strength">\s*([\d.]+)',
-    "manufacturer": r'<protocol term="Manufacturer">\s*([^<]+?)\s*<',
+    "manufacturer": r'<protocol term="Manufacturer">([^<]*)<',
 }
 
 
@@ -98,7 +98,7 @@ def _read_sidecars(files: Sequence[Path], *, known: set[str]) -> tuple[pd.DataFr
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         found = {ours: re.search(pattern, text) for ours, pattern in _IN_XML.items()}
-        rows.append({"uid": name[1]} | {ours: match and match[1] for ours, match in found.items()})
+        rows.append({"uid": name[1]} | {ours: (match and match[1].strip()) or None for ours, match in found.items()})
         read.append(path)
     empty = dict.fromkeys((*COLUMNS["image list"], "manufacturer"))
     table = pd.DataFrame([empty | row for row in rows], columns=list(empty), dtype="str")

@@ -98,7 +98,7 @@ def space_of(image_path: str) -> str | None:
     >>> space_of("sub-1/t1_linear/sub-1_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz")
     'MNI152NLin2009cSym'
     """
-    match = re.search(r"_space-([A-Za-z0-9]+)_[^/\\]*$", image_path)
+    match = re.search(r"_space-([A-Za-z0-9]+)_", re.split(r"[/\\]", image_path)[-1])
     return match[1] if match else None
 
 

@@ -94,7 +94,7 @@ def read_series(path: Path) -> pd.DataFrame:
         {
             "subject": table["naccid"].str.upper(),
             "date": _days(table["day"]),
-            "image": table["image"].str.extract(r"(\d+)(?:\.0*)?$")[0].astype(object),
+            "image": table["image"].str.extract(r"(?<!\d)(\d+)(?:\.0*)?$")[0].astype(object),
             "uid": table["uid"].astype(object),
             "name": table["description"].map(t1.plain, na_action="ignore").astype(object),
             "is_t1": table["description"].fillna("").map(t1.is_t1).astype(bool),
