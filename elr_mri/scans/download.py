@@ -18,6 +18,9 @@ import pandas as pd
 from elr_mri.errors import BadInput
 from elr_mri.scans.cells import one_line
 
+#: What a browser adds to the name of a file that it downloads again (`ADNIMERGE (1).csv`), as a pattern.
+COPY = r"(?: ?\(\d+\))?"
+
 #: Text that stands for a missing cell in at least one release of ADNI, NACC or BIDS.
 BLANKS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null"]
 

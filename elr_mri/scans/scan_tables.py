@@ -18,10 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from elr_mri.scans import t1
-from elr_mri.scans.download import dates, numbers, read_table
+from elr_mri.scans.download import COPY, dates, numbers, read_table
 from elr_mri.scans.nacc_tables import is_missing_code
 
-_NAME = re.compile(r"(?:investigator|commercial)_scan_(?:clariti_)?(mriqc|mrisbm)_nacc(\d+)\.csv", re.I)
+_NAME = re.compile(rf"(?:investigator|commercial)_scan_(?:clariti_)?(mriqc|mrisbm)_nacc(\d+){COPY}\.csv", re.I)
 _FAILED = re.compile(r"4(\.0*)?$|fail|unusable|reject", re.I)
 _MAKERS = (("siemens", "Siemens"), ("philips", "Philips"), ("ge", "GE"))
 
