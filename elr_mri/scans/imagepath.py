@@ -7,6 +7,7 @@ stored, without a password, and not larger than an image can be.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zipfile
@@ -198,4 +199,14 @@ def open_bytes(image_path: str) -> Iterator[BinaryIO]:
 
 
 def _files(on_disk: Path) -> Sequence[Path]:
-    return sorted(p for p in on_disk.rglob("*") if p.is_file()) if on_disk.is_dir() else [on_disk]
+    return files_below(on_disk) if on_disk.is_dir() else [on_disk]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder of DICOM files, sorted; raises `OSError` where it, or a folder in it, cannot be read."""
+    found = [Path(root, name) for root, _, names in os.walk(folder, onerror=_raise) for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
+def _raise(problem: OSError) -> None:
+    raise problem
