@@ -17,6 +17,7 @@ from elr_mri.scans import t1
 from elr_mri.scans.adni_columns import COLUMNS, is_image_list, read_releases, sexes
 from elr_mri.scans.cohort import mark
 from elr_mri.scans.download import dates, numbers, read_table
+from elr_mri.scans.imagepath import is_missing
 from elr_mri.scans.visits import YEAR_DAYS
 
 _FACTS = ("ptid", "date", "sex", "age", "field", "manufacturer", "phase")
@@ -94,7 +95,7 @@ def _read_sidecars(files: Sequence[Path], *, known: set[str]) -> tuple[pd.DataFr
     rows, read = [], []
     for path in files:
         name = re.search(r"_I(\d+)\.xml$", path.name, re.I)
-        if name is None or name[1] in known or path.stat().st_size > _MAX_XML_BYTES:
+        if name is None or name[1] in known or is_missing(path) or path.stat().st_size > _MAX_XML_BYTES:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         found = {ours: re.search(pattern, text) for ours, pattern in _IN_XML.items()}

@@ -7,6 +7,7 @@ stored, without a password, and not larger than an image can be.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import struct
@@ -111,6 +112,17 @@ def split_member(image_path: str) -> tuple[Path, str | None]:
     """
     match = _IN_ZIP.fullmatch(image_path)
     return (Path(match[1]), match[2]) if match else (Path(image_path), None)
+
+
+def is_missing(path: Path | str) -> bool:
+    """Whether nothing is there: no file, or a link to none. Raises `OSError` where that cannot be told."""
+    try:
+        os.stat(path)
+    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return True
+        raise
+    return False
 
 
 def is_slice(name: str) -> bool:

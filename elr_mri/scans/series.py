@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from elr_mri.scans.imagepath import READ_ERRORS, is_slice
+from elr_mri.scans.imagepath import READ_ERRORS, is_missing, is_slice
 
 NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 UNSUPPORTED = re.compile(r".*\.(mgz|mgh|img|mnc|nrrd)(\.gz)?", re.I | re.S)
@@ -121,7 +121,7 @@ def unpacked(files: Sequence[Path], *, root: Path) -> list[Series]:
         folders = path.relative_to(root).parts[:-1]
         if NIFTI.fullmatch(path.name):
             told = sidecar_text(_head(Path(stem(str(path)) + ".json"), MAX_TOLD_BYTES, whole=True))
-            found.append(Series(str(path), folders, stem(path.name), path.stat().st_size, told))
+            found.append(Series(str(path), folders, stem(path.name), _size(path), told, reason=_gone([path])))
         elif UNSUPPORTED.fullmatch(path.name):
             found.append(Series(str(path), folders, path.name, reason="unsupported-format"))
         elif is_slice(path.name):
@@ -129,10 +129,19 @@ def unpacked(files: Sequence[Path], *, root: Path) -> list[Series]:
     for folder, parts in slices.items():
         head = _head(parts[0], HEAD_BYTES)
         if is_dicom(head) or parts[0].suffix.lower() in (".dcm", ".ima"):
-            size = sum(part.stat().st_size for part in parts)
-            folders = folder.relative_to(root).parts
-            found.append(Series(str(folder), folders, "", size, header_text(head), is_dicom=True))
+            size = sum(_size(part) for part in parts)
+            folders, told = folder.relative_to(root).parts, header_text(head)
+            found.append(Series(str(folder), folders, "", size, told, is_dicom=True, reason=_gone(parts)))
     return found
+
+
+def _gone(files: Sequence[Path]) -> str | None:
+    """The reason of an image of which a file is a link to nothing."""
+    return "missing-file" if any(is_missing(path) for path in files) else None
+
+
+def _size(path: Path) -> int:
+    return 0 if is_missing(path) else path.stat().st_size
 
 
 def _head(path: Path, most: int, *, whole: bool = False) -> bytes:
