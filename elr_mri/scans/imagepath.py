@@ -1,5 +1,5 @@
 """Where an image lies: a file, a DICOM folder, or inside a zip `archive.zip!member` or, for DICOM, `archive.zip!folder/`
-(`archive.zip!./` where they lie at its top).
+(`archive.zip!./` where they lie at its top). A DICOM file stands for the series that it is of, among others in its folder.
 
 A zip is opened where it is. What a member may be is decided here, once, for listing and for unpacking: deflated or
 stored, without a password, and not larger than an image can be.
@@ -215,9 +215,12 @@ def _files(on_disk: Path) -> Sequence[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files of a folder of DICOM files, sorted; raises `OSError` where it, or a folder in it, cannot be read."""
+    """The files of a folder of DICOM files, links to nothing among them, sorted.
+
+    Raises `OSError` where the folder, or one in it, cannot be read.
+    """
     found = [Path(root, name) for root, _, names in os.walk(folder, onerror=_raise) for name in names]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if path.is_file() or is_missing(path))
 
 
 def _raise(problem: OSError) -> None:

@@ -6,7 +6,7 @@ well. A session is found in the MRI table by its name (NACCMRFI: `mri3374.zip`, 
 imaging since 2021, comes as an IDA-like tree with tables of its own (`scan_tables.py`); a download may hold either or both.
 
 Which series of a visit is kept: a T1-weighted one by the series description in the sidecar JSON, in the DICOM header or
-else in the folder names; without contrast before with, 3-D before 2-D, nearest to the visit, the one that SCAN chose,
+else in the folder names (DICOM files of several series in one folder are told apart by their headers); without contrast before with, 3-D before 2-D, nearest to the visit, the one that SCAN chose,
 first before repeat, NIfTI before DICOM, then the largest. Series that SCAN's quality control refused are excluded.
 """
 

@@ -130,7 +130,7 @@ def _grade_of(image, rows: pd.DataFrame) -> dict:
         m[1] for text in (image.sessions[-1], image.name) if (m := re.search(r"(?:^|_)i?(\d{4,})$", text, re.I))
     }
     named = {t1.plain(image.scan_protocol), t1.plain(image.description)}
-    uids = {*image.sessions, image.name}
+    uids = {*image.sessions, image.name, *([image.image_uid] if isinstance(image.image_uid, str) else [])}
     only = rows["is_t1"] & (rows["is_t1"].sum() == 1)
     ways = (rows["image"].isin(numbered), rows["uid"].isin(uids), rows["name"].isin(named), only)
     own = next((rows[way] for way in ways if way.any()), None)
