@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 VERSIONS = {
     "phantom": 3,
-    "ingest": 9,
+    "ingest": 10,
     "split": 2,
     "demographics": 1,
-    "convert": 4,
+    "convert": 5,
     "audit": 1,
     "register": 7,
     "atlases": 1,

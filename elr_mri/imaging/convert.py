@@ -17,7 +17,7 @@ from elr_mri.config import Convert
 from elr_mri.errors import of_the_machine
 from elr_mri.imaging import batch as batches_
 from elr_mri.imaging.linear import registered_to
-from elr_mri.imaging.unpack import UNREADABLE, Unusable, local_file
+from elr_mri.imaging.unpack import SUFFIXES, UNREADABLE, Unusable, local_file
 from elr_mri.provenance import atomic, digest_json, is_current, outdate, read_json, record, write_json
 from elr_mri.scans.imagepath import MAX_BYTES, split_member
 from elr_mri.stages import VERSIONS
@@ -44,7 +44,8 @@ def convert_scan(source: str, out_dir: Path | str, scan_id: str, settings: Conve
     Parameters
     ----------
     source : str
-        A NIfTI or MGZ file, a DICOM folder, `archive.zip!member` or `archive.zip!folder/` (DICOM).
+        A NIfTI or MGZ file, a DICOM folder or a file of a DICOM series, `archive.zip!member` or `archive.zip!folder/`
+        (DICOM). Of a folder with several series the one that says it is a T1-weighted scan is taken.
 
     Returns
     -------
@@ -156,5 +157,11 @@ def _fingerprint(source: str) -> str:
     """A digest that changes when the source does: names, sizes and times, not the bytes of a whole archive."""
     archive, member = split_member(source)
     path = Path(archive)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] * path.exists()
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    elif member is None and not path.name.lower().endswith(SUFFIXES):  # a DICOM file, perhaps one of a series
+        member = path.name
+        files = sorted(p for p in path.parent.glob("*") if p.is_file())
+    else:
+        files = [path] * path.exists()
     return digest_json([member, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]])

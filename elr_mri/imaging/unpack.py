@@ -22,7 +22,17 @@ import nibabel as nib
 
 from elr_mri.errors import of_the_machine
 from elr_mri.provenance import scratch
-from elr_mri.scans.imagepath import MAX_BYTES, READ_ERRORS, members, split_member, unreadable
+from elr_mri.scans.dicom import HEAD_BYTES, Part, by_series, is_dicom, is_multiframe, preferred_t1
+from elr_mri.scans.imagepath import (
+    MAX_BYTES,
+    READ_ERRORS,
+    files_below,
+    is_missing,
+    is_slice,
+    members,
+    split_member,
+    unreadable,
+)
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".hdr")
 
@@ -60,48 +70,78 @@ def local_file(source: str, work_dir: Path) -> Iterator[Path]:
         yield path
         return
     with scratch(work_dir) as unpacked:
-        if member is None:
-            yield _dicom(path if path.is_dir() else _by_itself(path, unpacked), unpacked)
-        elif member.endswith("/"):
-            folder = unpacked / "dicom"
-            folder.mkdir()
-            _unzip(path, member, folder, ".dcm")
-            yield _dicom(folder, unpacked)
-        else:
-            suffix = next((s for s in SUFFIXES if member.lower().endswith(s)), None)
-            if suffix is None:
-                raise Unusable(f"{member} is no NIfTI or MGZ file")
+        suffix = next((s for s in SUFFIXES if member and member.lower().endswith(s)), None)
+        if suffix is not None:
             yield _unzip(path, member, unpacked, suffix)
+            return
+        folder = unpacked / "dicom"
+        folder.mkdir()
+        if member is not None:
+            _unzip(path, member, folder, ".dcm")
+        elif files := _one_series(_beside(path), path):
+            for k, file in enumerate(files):
+                (folder / f"{k:05d}.dcm").symlink_to(file.resolve())
+        else:
+            folder = path
+        yield _dicom(folder, unpacked)
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file says that it is DICOM (`DICM` after 128 bytes); an enhanced one holds a whole head."""
+    """Whether a file says that it is DICOM (`DICM` after 128 bytes)."""
+    return is_dicom(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, as many as tell what it is."""
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(HEAD_BYTES)
     except OSError as problem:
+        if of_the_machine(problem):
+            raise
         raise Unusable(f"unreadable: {problem.strerror}") from problem
 
 
-def _by_itself(path: Path, scratch: Path) -> Path:
-    """A folder with this DICOM file and nothing of what lies beside it."""
-    folder = scratch / "dicom"
-    folder.mkdir()
-    (folder / "scan.dcm").symlink_to(path.resolve())
-    return folder
+def _beside(path: Path) -> list[Part]:
+    """What may be DICOM files of a folder and the folders in it, or beside a file; a link to nothing is one, and unusable."""
+    try:
+        files = files_below(path) if path.is_dir() else sorted(path.parent.iterdir())
+        files = [f for f in files if f == path or (is_slice(f.name) and (f.is_file() or is_missing(f)))]
+        return [Part(file, file.name, file.stat().st_size, _head(file)) for file in files]
+    except OSError as problem:
+        if of_the_machine(problem):
+            raise
+        raise Unusable(f"unreadable: {problem.strerror}") from problem
+
+
+def _one_series(parts: list[Part], named: object) -> list:
+    """The files of the series that the file `named` is of; else that of several which says that it is a T1-weighted scan.
+
+    Empty where there are no several: whatever lies there is the scan. A file of many frames is a whole head by itself.
+    """
+    own = next((part for part in parts if part.file == named), None)
+    if own is not None and (is_multiframe(own.head) or not is_slice(own.name.rpartition("/")[2])):
+        return [own.file]
+    found = by_series(parts)
+    if own is not None:
+        return next((one.files for one in found if own.file in one.files), [own.file])
+    if len(found) < 2:
+        return []
+    if (chosen := preferred_t1(found)) is None:
+        raise Unusable(f"{len(found)} DICOM series in one folder, none of which says that it is T1-weighted")
+    return chosen.files
 
 
 def _unzip(archive: Path, member: str, scratch: Path, suffix: str) -> Path:
     """Stream the files of an image in a zip into `scratch` as `00000<suffix>` and so on; returns the first."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            infos = members(opened, member)
+            infos = members(opened, member) if suffix != ".dcm" else _series_in(opened, member)
             if len(infos) > _MAX_SLICES:
                 raise Unusable(f"{len(infos)} files in one folder of the archive; a series has at most {_MAX_SLICES}")
             left = MAX_BYTES
             for k, info in enumerate(infos):
-                if problem := unreadable(info):
-                    raise Unusable(" ".join(("not read from the archive:", *problem)).strip())
+                _check(info)
                 left = _stream(opened, info, scratch / f"{k:05d}{suffix}", left)
     except Unusable:
         raise
@@ -110,6 +150,27 @@ def _unzip(archive: Path, member: str, scratch: Path, suffix: str) -> Path:
             raise
         raise Unusable(f"unreadable in the archive: {' '.join(str(problem).split())[:160]}") from problem
     return scratch / f"00000{suffix}"
+
+
+def _series_in(archive: zipfile.ZipFile, member: str) -> list[zipfile.ZipInfo]:
+    """The files of the series that a folder, or one of its files, in a zip stands for."""
+    folder, _, name = member.rpartition("/")
+    named = members(archive, member)[0] if name else None
+    infos = members(archive, f"{folder or '.'}/") if not name or is_slice(name) else []
+    parts = []
+    for info in infos:
+        _check(info)
+        with archive.open(info) as file:
+            parts.append(Part(info, info.filename, info.file_size, file.read(HEAD_BYTES)))
+    if named is not None and not any(part.file is named and is_dicom(part.head) for part in parts):
+        raise Unusable(f"{member} is no NIfTI, MGZ or DICOM file")
+    return _one_series(parts, named) or infos
+
+
+def _check(info: zipfile.ZipInfo) -> None:
+    """Raise `Unusable` where a member cannot be read."""
+    if problem := unreadable(info):
+        raise Unusable(" ".join(("not read from the archive:", *problem)).strip())
 
 
 def _stream(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int) -> int:
@@ -126,7 +187,7 @@ def _stream(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left:
 
 
 def _dicom(folder: Path, scratch: Path) -> Path:
-    """Convert a DICOM folder with dcm2niix; of several series the one with most voxels is the scan."""
+    """Convert the DICOM files of one series with dcm2niix; of several images that it makes the largest is the scan."""
     import dcm2niix  # carries the binary
 
     made = scratch / "nifti"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from elr_mri.scans.download import header, numbers, read_table
+from elr_mri.scans.download import COPY, header, numbers, read_table
 
 #: Name of a table without its cohort prefix, date suffix and `.csv`, as a pattern.
 NAMES = {
@@ -24,8 +24,7 @@ NAMES = {
     "DELMRSCANS": "DELMRSCANS",
 }
 _DATED = r"_(\d{1,2}[A-Za-z]{3}\d{4})"
-_COPY = r"(?: ?\(\d+\))?"
-_RELEASE = re.compile(rf"{_DATED}{_COPY}\.csv$", re.I)
+_RELEASE = re.compile(rf"{_DATED}{COPY}\.csv$", re.I)
 
 _PTID = ["ptid", "subject_id", "subject id", "subjectid", "subject"]
 _RID = ["rid", "ptid", "subject_id"]
@@ -102,7 +101,7 @@ REQUIRED = {
 
 def tables_named(files: Sequence[Path], name: str) -> list[Path]:
     """Files that hold table `name`, whatever their cohort prefix, the oldest release first."""
-    pattern = re.compile(rf"(?:.*_)?{NAMES[name]}(?:{_DATED})?{_COPY}\.csv", re.I)
+    pattern = re.compile(rf"(?:.*_)?{NAMES[name]}(?:{_DATED})?{COPY}\.csv", re.I)
     return sorted((f for f in files if pattern.fullmatch(f.name)), key=lambda f: (released(f), f.name))
 
 

@@ -17,6 +17,7 @@ from elr_mri.scans import t1
 from elr_mri.scans.adni_columns import COLUMNS, is_image_list, read_releases, sexes
 from elr_mri.scans.cohort import mark
 from elr_mri.scans.download import dates, numbers, read_table
+from elr_mri.scans.imagepath import is_missing
 from elr_mri.scans.visits import YEAR_DAYS
 
 _FACTS = ("ptid", "date", "sex", "age", "field", "manufacturer", "phase")
@@ -28,7 +29,7 @@ _IN_XML = {
     "age": r"<subjectAge>\s*([\d.]+)",
     "ptid": r"<subjectIdentifier>\s*(\w+)",
     "field": r'<protocol term="Field Strength">\s*([\d.]+)',
-    "manufacturer": r'<protocol term="Manufacturer">\s*([^<]+?)\s*<',
+    "manufacturer": r'<protocol term="Manufacturer">([^<]*)<',
 }
 
 
@@ -94,11 +95,11 @@ def _read_sidecars(files: Sequence[Path], *, known: set[str]) -> tuple[pd.DataFr
     rows, read = [], []
     for path in files:
         name = re.search(r"_I(\d+)\.xml$", path.name, re.I)
-        if name is None or name[1] in known or path.stat().st_size > _MAX_XML_BYTES:
+        if name is None or name[1] in known or is_missing(path) or path.stat().st_size > _MAX_XML_BYTES:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         found = {ours: re.search(pattern, text) for ours, pattern in _IN_XML.items()}
-        rows.append({"uid": name[1]} | {ours: match and match[1] for ours, match in found.items()})
+        rows.append({"uid": name[1]} | {ours: (match and match[1].strip()) or None for ours, match in found.items()})
         read.append(path)
     empty = dict.fromkeys((*COLUMNS["image list"], "manufacturer"))
     table = pd.DataFrame([empty | row for row in rows], columns=list(empty), dtype="str")

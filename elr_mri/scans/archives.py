@@ -1,7 +1,7 @@
 """The series in a zip, from its directory: listed, never unpacked.
 
 Every image in a zip becomes one `Series`, usable or with the reason why not; so does a zip that holds none. Of the
-members only small sidecars and the beginning of one DICOM file in each folder are read, both up to a fixed size.
+members only small sidecars and the beginnings of DICOM files are read, both up to a fixed size.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from elr_mri.scans import series
+from elr_mri.scans.dicom import HEAD_BYTES, Part, by_series
 from elr_mri.scans.imagepath import READ_ERRORS, is_slice, unreadable
-from elr_mri.scans.series import HEAD_BYTES, MAX_TOLD_BYTES, Series
+from elr_mri.scans.series import MAX_TOLD_BYTES, Series
 
 _LINK = 0o120000
 
@@ -60,7 +61,7 @@ def _files(archive: zipfile.ZipFile, path: Path, infos: Sequence[zipfile.ZipInfo
 
 
 def _dicom_folders(archive: zipfile.ZipFile, path: Path, infos: Sequence[zipfile.ZipInfo]) -> list[Series]:
-    """Folders of DICOM files; the files of one folder are one image."""
+    """The series of the folders of DICOM files: the folder stands for its only one, else of each its first file."""
     folders: dict[str, list[zipfile.ZipInfo]] = {}
     for info in infos:
         parent, _, name = info.filename.rpartition("/")
@@ -69,15 +70,19 @@ def _dicom_folders(archive: zipfile.ZipFile, path: Path, infos: Sequence[zipfile
     found = []
     for folder, parts in folders.items():
         problems = [problem for info in parts if (problem := unsafe(info) or unreadable(info))]
-        head = b"" if problems else _read(archive, parts[0], HEAD_BYTES)
-        if not (series.is_dicom(head) or re.search(r"\.(dcm|ima)$", parts[0].filename, re.I)):
-            continue
         reason, detail = problems[0] if problems else (None, None)
-        place = f"{path}!{folder or '.'}/"
-        size = sum(info.file_size for info in parts)
         names = (path.name, *PurePosixPath(folder).parts)
-        told = series.header_text(head)
-        found.append(Series(place, names, "", size, told, is_dicom=True, reason=reason, detail=detail))
+        series_of = by_series(
+            Part(info, info.filename, info.file_size, b"" if problems else _read(archive, info, HEAD_BYTES))
+            for info in sorted(parts, key=lambda info: (info.filename, info.header_offset))
+        )
+        for one in series_of:
+            place, uid = f"{path}!{folder or '.'}/", None
+            if len(series_of) > 1:
+                place, uid = f"{path}!{one.files[0].filename}", one.uid or None
+            found.append(
+                Series(place, names, "", one.n_bytes, one.told, is_dicom=True, reason=reason, detail=detail, uid=uid)
+            )
     return found
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from elr_mri.errors import BadInput
 from elr_mri.scans.cells import is_printable
+from elr_mri.scans.imagepath import is_missing, split_member
 
 #: Why an image that was found is not a scan of the study: code in `exclusions.tsv` -> sentence for people.
 REASONS = {
@@ -33,7 +34,7 @@ REASONS = {
     "no-nifti-in-archive": "the zip holds no NIfTI or DICOM image",
     "unsafe-path": "a path or link inside the zip leads out of it",
     "unprintable-path": "the path holds a control character or no valid text; rename the file or folder",
-    "missing-file": "the table names a file that is not there",
+    "missing-file": "the file is not there: a table names it, or a link leads to it",
     "failed-series-qc": "refused by the study's own quality control of the series (SCAN)",
     "unknown-space": "already registered, but to a space that is not known to be MNI152",
     "withdrawn": "withdrawn by the study (DELMRSCANS)",
@@ -125,9 +126,13 @@ def mark(
 def keep_one_per_visit(images: pd.DataFrame, order: Sequence[str]) -> None:
     """Of the kept images of one subject and visit keep the first in `order` (columns, ascending), in place.
 
-    An image whose path no table can hold is excluded before the choice, so that it takes no other's place.
+    An image whose path no table can hold, or that is a link to nothing, is excluded before the choice, so that it takes
+    no other's place.
     """
     mark(images, ~images["image_path"].map(is_printable).astype(bool), "unprintable-path")
+    kept = images["reason"].isna()
+    gone = images.loc[kept, "image_path"].map(lambda path: is_missing(split_member(path)[0]))
+    mark(images, gone.reindex(images.index), "missing-file")
     kept = images[images["reason"].isna()].sort_values([*order, "image_path"], kind="stable")
     first = kept.groupby(["subject_id", "months"])["image_path"].transform("first")
     others = kept.index[first != kept["image_path"]]

@@ -8,6 +8,7 @@ into numbers and dates, with everything impossible made missing.
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,18 @@ import pandas as pd
 from elr_mri.errors import BadInput
 from elr_mri.scans.cells import one_line
 
+#: What a browser adds to the name of a file that it downloads again (`ADNIMERGE (1).csv`), as a pattern.
+COPY = r"(?: ?\(\d+\))?"
+
 #: Text that stands for a missing cell in at least one release of ADNI, NACC or BIDS.
 BLANKS = ["", "NA", "N/A", "n/a", "NaN", "nan", "null"]
 
 
 def files_under(folder: Path | str) -> list[Path]:
-    """Every file below `folder`, sorted, links followed once; hidden files (`._scan.nii` of a Mac) are left out."""
+    """Every file below `folder`, sorted, links followed once; hidden files (`._scan.nii` of a Mac) are left out.
+
+    Raises `BadInput` where a folder cannot be read: its images would be lost without a word.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(
@@ -32,16 +39,45 @@ def files_under(folder: Path | str) -> list[Path]:
             where=str(folder),
             fix="Check this cohort's `path` in the config.",
         )
-    seen, found = set(), []
-    for root, folders, names in os.walk(folder, followlinks=True):
+    seen, found, left = set(), [], [str(folder)]
+    while left:
+        root = left.pop()
         real = os.path.realpath(root)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [os.path.join(root, name) for name in names if not name.startswith(".")]
+        entries = [(name, is_folder) for name, is_folder in _entries(root) if not name.startswith(".")]
+        found += [os.path.join(root, name) for name, is_folder in entries if not is_folder]
+        folders = [name for name, is_folder in entries if is_folder and not name.startswith("__MACOSX")]
+        left += [os.path.join(root, name) for name in sorted(folders, reverse=True)]
     return [Path(name) for name in sorted(found)]
+
+
+def _entries(folder: str) -> list[tuple[str, bool]]:
+    """Names in a folder, and whether each is a folder (or leads to one)."""
+    try:
+        with os.scandir(folder) as entries:
+            return [(entry.name, _is_folder(entry)) for entry in entries]
+    except OSError as problem:
+        forbidden = problem.errno in (errno.EACCES, errno.EPERM)
+        raise BadInput(
+            expected="a folder that can be read",
+            got=problem.strerror or str(problem),
+            where=str(problem.filename or folder),
+            fix="Change its permissions, or take it out of the download."
+            if forbidden
+            else "Start again when the disk can be read.",
+        ) from problem
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads round in a circle leads to none."""
+    try:
+        return entry.is_dir()
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def header(path: Path | str) -> list[str]:

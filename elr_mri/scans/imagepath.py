@@ -1,5 +1,5 @@
 """Where an image lies: a file, a DICOM folder, or inside a zip `archive.zip!member` or, for DICOM, `archive.zip!folder/`
-(`archive.zip!./` where they lie at its top).
+(`archive.zip!./` where they lie at its top). A DICOM file stands for the series that it is of, among others in its folder.
 
 A zip is opened where it is. What a member may be is decided here, once, for listing and for unpacking: deflated or
 stored, without a password, and not larger than an image can be.
@@ -7,6 +7,8 @@ stored, without a password, and not larger than an image can be.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
 import zipfile
@@ -98,7 +100,7 @@ def space_of(image_path: str) -> str | None:
     >>> space_of("sub-1/t1_linear/sub-1_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz")
     'MNI152NLin2009cSym'
     """
-    match = re.search(r"_space-([A-Za-z0-9]+)_[^/\\]*$", image_path)
+    match = re.search(r"_space-([A-Za-z0-9]+)_", re.split(r"[/\\]", image_path)[-1])
     return match[1] if match else None
 
 
@@ -110,6 +112,17 @@ def split_member(image_path: str) -> tuple[Path, str | None]:
     """
     match = _IN_ZIP.fullmatch(image_path)
     return (Path(match[1]), match[2]) if match else (Path(image_path), None)
+
+
+def is_missing(path: Path | str) -> bool:
+    """Whether nothing is there: no file, or a link to none. Raises `OSError` where that cannot be told."""
+    try:
+        os.stat(path)
+    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return True
+        raise
+    return False
 
 
 def is_slice(name: str) -> bool:
@@ -198,4 +211,17 @@ def open_bytes(image_path: str) -> Iterator[BinaryIO]:
 
 
 def _files(on_disk: Path) -> Sequence[Path]:
-    return sorted(p for p in on_disk.rglob("*") if p.is_file()) if on_disk.is_dir() else [on_disk]
+    return files_below(on_disk) if on_disk.is_dir() else [on_disk]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder of DICOM files, links to nothing among them, sorted.
+
+    Raises `OSError` where the folder, or one in it, cannot be read.
+    """
+    found = [Path(root, name) for root, _, names in os.walk(folder, onerror=_raise) for name in names]
+    return sorted(path for path in found if path.is_file() or is_missing(path))
+
+
+def _raise(problem: OSError) -> None:
+    raise problem

@@ -6,7 +6,7 @@ well. A session is found in the MRI table by its name (NACCMRFI: `mri3374.zip`, 
 imaging since 2021, comes as an IDA-like tree with tables of its own (`scan_tables.py`); a download may hold either or both.
 
 Which series of a visit is kept: a T1-weighted one by the series description in the sidecar JSON, in the DICOM header or
-else in the folder names; without contrast before with, 3-D before 2-D, nearest to the visit, the one that SCAN chose,
+else in the folder names (DICOM files of several series in one folder are told apart by their headers); without contrast before with, 3-D before 2-D, nearest to the visit, the one that SCAN chose,
 first before repeat, NIfTI before DICOM, then the largest. Series that SCAN's quality control refused are excluded.
 """
 
@@ -38,7 +38,7 @@ from elr_mri.scans.series import IDA_DAY, Series, unpacked
 from elr_mri.scans.visits import YEAR_DAYS, carried_notes, match_visits
 
 _NACCID = r"NACC[0-9]{6}"
-_DATED = re.compile(r"(nacc\d{6}).*?_((?:19|20)\d{6})(?:\D|$)", re.I | re.A)
+_DAY = re.compile(r"_((?:19|20)\d{6})(?:\D|$)", re.A)
 
 
 def read(cohort: Cohort, settings: Ingest) -> Found:
@@ -152,7 +152,7 @@ def _with_session(images: pd.DataFrame, sessions: pd.DataFrame) -> pd.DataFrame:
     }
     rows = np.full(len(images), -1)
     for k, names in enumerate(images["sessions"]):
-        dated = [(m[1].upper(), m[2]) for name in names if (m := _DATED.search(name))]
+        dated = [told for name in names if (told := _dated(name))]
         if isinstance(images["scan_subject"][k], str):
             dated.append((images["scan_subject"][k], images["scan_day"][k].replace("-", "")))
         hits = [by_name[n] for n in names if n in by_name] + [by_date[key] for key in dated if key in by_date]
@@ -167,6 +167,16 @@ def _with_session(images: pd.DataFrame, sessions: pd.DataFrame) -> pd.DataFrame:
     mark(images, ~known, "no-table-row")
     images["subject"] = images["subject"].astype(object).where(known, None)
     return images
+
+
+def _dated(name: str) -> tuple[str, str] | None:
+    """NACCID and day in a name (`1234_NACC012345_20190101`): the first id, and the first day behind it.
+
+    Two searches, one after the other: a single pattern would look for the day anew from every id of a long name.
+    """
+    person = re.search(_NACCID, name, re.I)
+    day = person and _DAY.search(name, person.end())
+    return (person[0].upper(), day[1]) if day else None
 
 
 def _subject(naccid: str) -> str:

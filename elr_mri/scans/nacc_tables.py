@@ -17,11 +17,11 @@ import pandas as pd
 
 from elr_mri.config import Ingest
 from elr_mri.errors import BadInput
-from elr_mri.scans.download import numbers, read_table
+from elr_mri.scans.download import COPY, numbers, read_table
 from elr_mri.scans.visits import MONTH_DAYS
 
-_UDS_NAME = re.compile(r"(investigator|commercial)_(ftldlbd_)?nacc(\d+)\.csv", re.I)
-_MRI_NAME = re.compile(r"(investigator|commercial)_mri_nacc(\d+)\.csv", re.I)
+_UDS_NAME = re.compile(rf"(investigator|commercial)_(ftldlbd_)?nacc(\d+){COPY}\.csv", re.I)
+_MRI_NAME = re.compile(rf"(investigator|commercial)_mri_nacc(\d+){COPY}\.csv", re.I)
 
 #: MRIFIELD and MRIMANU (Imaging Data dictionary); 5 other, 7 varies within the session, 8 no MRI, 9 unknown.
 FIELD_T = {1: 1.5, 2: 3.0}

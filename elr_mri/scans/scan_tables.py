@@ -18,10 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from elr_mri.scans import t1
-from elr_mri.scans.download import dates, numbers, read_table
+from elr_mri.scans.download import COPY, dates, numbers, read_table
 from elr_mri.scans.nacc_tables import is_missing_code
 
-_NAME = re.compile(r"(?:investigator|commercial)_scan_(?:clariti_)?(mriqc|mrisbm)_nacc(\d+)\.csv", re.I)
+_NAME = re.compile(rf"(?:investigator|commercial)_scan_(?:clariti_)?(mriqc|mrisbm)_nacc(\d+){COPY}\.csv", re.I)
 _FAILED = re.compile(r"4(\.0*)?$|fail|unusable|reject", re.I)
 _MAKERS = (("siemens", "Siemens"), ("philips", "Philips"), ("ge", "GE"))
 
@@ -94,7 +94,7 @@ def read_series(path: Path) -> pd.DataFrame:
         {
             "subject": table["naccid"].str.upper(),
             "date": _days(table["day"]),
-            "image": table["image"].str.extract(r"(\d+)(?:\.0*)?$")[0].astype(object),
+            "image": table["image"].str.extract(r"(?<!\d)(\d+)(?:\.0*)?$")[0].astype(object),
             "uid": table["uid"].astype(object),
             "name": table["description"].map(t1.plain, na_action="ignore").astype(object),
             "is_t1": table["description"].fillna("").map(t1.is_t1).astype(bool),
@@ -130,7 +130,7 @@ def _grade_of(image, rows: pd.DataFrame) -> dict:
         m[1] for text in (image.sessions[-1], image.name) if (m := re.search(r"(?:^|_)i?(\d{4,})$", text, re.I))
     }
     named = {t1.plain(image.scan_protocol), t1.plain(image.description)}
-    uids = {*image.sessions, image.name}
+    uids = {*image.sessions, image.name, *([image.image_uid] if isinstance(image.image_uid, str) else [])}
     only = rows["is_t1"] & (rows["is_t1"].sum() == 1)
     ways = (rows["image"].isin(numbered), rows["uid"].isin(uids), rows["name"].isin(named), only)
     own = next((rows[way] for way in ways if way.any()), None)

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from elr_mri.scans.imagepath import READ_ERRORS, is_slice
+from elr_mri.scans.dicom import HEAD_BYTES, Part, by_series, sequence
+from elr_mri.scans.imagepath import READ_ERRORS, is_missing, is_slice
 
 NIFTI = re.compile(r".*\.nii(\.gz)?", re.I | re.S)
 UNSUPPORTED = re.compile(r".*\.(mgz|mgh|img|mnc|nrrd)(\.gz)?", re.I | re.S)
 
-#: A sidecar larger than this is not a sidecar; a DICOM file says within this what it is.
+#: A sidecar larger than this is not a sidecar.
 MAX_TOLD_BYTES = 2**20
-HEAD_BYTES = 2**16
 
 #: The day's folder of an IDA tree (`2024-10-31_10_24_18.0`); the series description is the folder above it.
 IDA_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(_\d{2}_\d{2}_\d{2}.*)?", re.A)
@@ -43,7 +42,7 @@ class Series:
     told : what its sidecar or DICOM header calls it, empty where that tells nothing
     is_dicom : whether a series of DICOM files
     reason, detail : why it cannot be used; None where it can
-    uid : tells two images of one path apart
+    uid : tells two images of one path apart; of one DICOM series among others in a folder, its UID
     """
 
     image_path: str
@@ -81,58 +80,43 @@ def sidecar_text(raw: bytes) -> str:
         return ""
     if not isinstance(told, Mapping):
         return ""
-    return _sequence(*(told.get(key) for key in ("SeriesDescription", "ProtocolName", "MRAcquisitionType")))
-
-
-def is_dicom(head: bytes) -> bool:
-    """Whether a file begins as DICOM files do."""
-    return head[128:132] == b"DICM"
-
-
-def header_text(head: bytes) -> str:
-    """Series description and acquisition type from the first bytes of a DICOM file, empty if they tell none.
-
-    The elements are found by their tags (DICOM PS3.6: Series Description 0008,103E; Protocol Name 0018,1030; MR
-    Acquisition Type 0018,0023) in little-endian order, with or without a written value representation (PS3.5 7.1).
-    """
-    return _sequence(*(_element(head, *tag) for tag in ((0x0008, 0x103E), (0x0018, 0x1030), (0x0018, 0x0023))))
-
-
-def _element(head: bytes, group: int, element: int) -> str:
-    at = head.find(struct.pack("<HH", group, element), 132)
-    if at < 0 or at + 8 > len(head):
-        return ""
-    explicit = head[at + 4 : at + 6].isalpha()
-    (length,) = struct.unpack_from("<H" if explicit else "<I", head, at + (6 if explicit else 4))
-    text = head[at + 8 : at + 8 + length] if length <= 64 else b""
-    return text.decode("latin-1").strip(" \0")
-
-
-def _sequence(description: object, protocol: object, acquired: object) -> str:
-    """`MPRAGE 3D`; without a description the protocol's name stands in for it."""
-    named = next((text for text in (description, protocol) if isinstance(text, str) and text.strip()), "")
-    return f"{named} {acquired if isinstance(acquired, str) else ''}".strip() if named else ""
+    return sequence(*(told.get(key) for key in ("SeriesDescription", "ProtocolName", "MRAcquisitionType")))
 
 
 def unpacked(files: Sequence[Path], *, root: Path) -> list[Series]:
-    """The series of unpacked sessions: NIfTI files, and folders of DICOM files (their files together are one image)."""
+    """The series of unpacked sessions: NIfTI files, and folders of DICOM files.
+
+    The DICOM files of a folder are one image, which the folder stands for; where they, or those in folders within, are of
+    several series, each is an image, which its first file stands for.
+    """
     found, slices = [], {}
     for path in files:
         folders = path.relative_to(root).parts[:-1]
         if NIFTI.fullmatch(path.name):
             told = sidecar_text(_head(Path(stem(str(path)) + ".json"), MAX_TOLD_BYTES, whole=True))
-            found.append(Series(str(path), folders, stem(path.name), path.stat().st_size, told))
+            found.append(Series(str(path), folders, stem(path.name), _size(path), told, reason=_gone([path])))
         elif UNSUPPORTED.fullmatch(path.name):
             found.append(Series(str(path), folders, path.name, reason="unsupported-format"))
         elif is_slice(path.name):
             slices.setdefault(path.parent, []).append(path)
-    for folder, parts in slices.items():
-        head = _head(parts[0], HEAD_BYTES)
-        if is_dicom(head) or parts[0].suffix.lower() in (".dcm", ".ima"):
-            size = sum(part.stat().st_size for part in parts)
-            folders = folder.relative_to(root).parts
-            found.append(Series(str(folder), folders, "", size, header_text(head), is_dicom=True))
+    above = {parent for folder in slices for parent in folder.parents}
+    for folder, paths in slices.items():
+        whole = by_series(Part(path, path.name, _size(path), _head(path, HEAD_BYTES)) for path in paths)
+        folders, gone = folder.relative_to(root).parts, _gone(paths)
+        for one in whole:
+            among = len(whole) > 1 or (folder in above and one.uid)  # the converter looks into the folders within, too
+            place, uid = (one.files[0], one.uid or None) if among else (folder, None)
+            found.append(Series(str(place), folders, "", one.n_bytes, one.told, is_dicom=True, reason=gone, uid=uid))
     return found
+
+
+def _gone(files: Sequence[Path]) -> str | None:
+    """The reason of an image of which a file is a link to nothing."""
+    return "missing-file" if any(is_missing(path) for path in files) else None
+
+
+def _size(path: Path) -> int:
+    return 0 if is_missing(path) else path.stat().st_size
 
 
 def _head(path: Path, most: int, *, whole: bool = False) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from elr_mri.sections.base import Positive, Section, Share
 
@@ -44,6 +45,12 @@ class Cohort(Section):
     path: str
     tables: str | None = None
     role: Literal["internal", "external"] = "internal"
+
+    @field_validator("path", "tables")
+    @classmethod
+    def _from_home(cls, path: str | None) -> str | None:
+        """`~/ADNI` as a shell would read it; every other path as it is written."""
+        return path and os.path.expanduser(path)
 
 
 class Cohorts(Section):

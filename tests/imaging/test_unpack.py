@@ -138,3 +138,81 @@ def test_dicom_members_land_under_names_of_ours(tmp_path):
     assert go(f"{archive}!../../up/", tmp_path)["status"] == "pass"
     assert not list(tmp_path.parent.rglob("up"))
     assert go(f"{archive}!nowhere/", tmp_path)["status"] == "fail"
+
+
+def several(folder: str, *, localizer: bool = True) -> dict[str, bytes]:
+    """One folder with a T1 of 30 slices among a larger FLAIR and, first by name, a localizer, as in NACC's flat `DICOM/`."""
+    wanted = [("AX FLAIR", "1.2.4", 36), ("SAG MPRAGE", "1.2.5", 30)]
+    wanted = [("3 Plane Localizer", "1.2.3", 3)] * localizer + wanted
+    return {
+        f"{folder}/IM{uid[-1]}{k:03d}": raw for text, uid, n in wanted for k, raw in enumerate(series(text, uid)[:n])
+    }
+
+
+def on_disk(root: Path, members: dict[str, bytes]) -> Path:
+    for name, content in members.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def n_slices(tmp_path) -> int:
+    return nib.load(tmp_path / "out" / "sub-x_ses-M000_T1w.nii.gz").shape[2]
+
+
+@pytest.mark.parametrize("localizer", [False, True])
+def test_of_several_series_in_one_folder_of_a_zip_the_t1_is_the_scan(download, tmp_path, localizer):
+    tables = download(several("mri7/DICOM", localizer=localizer))
+    row = tables["scans"].iloc[0]
+    assert row["image_path"].endswith("mri7.zip!mri7/DICOM/IM5000") and row["image_uid"] == "1.2.5"
+    assert set(tables["exclusions"]["reason"]) == {"not-t1"} and len(tables["exclusions"]) == 1 + localizer
+    told = go(row["image_path"], tmp_path)
+    assert told["status"] == "pass", told["reason"]
+    assert n_slices(tmp_path) == 30
+
+
+def test_of_several_series_in_one_unpacked_folder_too(download, tmp_path):
+    tables = download({"readme.txt": b"text"} | folder_of("SAG MPRAGE", "mri7/DICOM/1.8", "1.8"))
+    assert len(tables["scans"]) == 1
+    (tmp_path / "nacc" / "images" / "mri7.zip").unlink()
+    on_disk(tmp_path / "nacc" / "images", several("mri7/DICOM"))
+    ingest([Cohort(name="NACC", format="nacc", path=str(tmp_path / "nacc"))], Ingest(), tmp_path / "tables")
+    (source,) = pd.read_csv(tmp_path / "tables" / "scans.tsv", sep="\t")["image_path"]
+    assert source.endswith("mri7/DICOM/IM5000")
+    assert go(source, tmp_path)["status"] == "pass" and n_slices(tmp_path) == 30
+
+
+def test_a_series_in_a_folder_above_another_is_taken_alone(download, tmp_path):
+    """The converter looks into the folders within: there it would find the larger FLAIR."""
+    members = {n: c for n, c in several("mri7/DICOM").items() if "/IM5" in n}
+    members |= folder_of("AX FLAIR", "mri7/DICOM/other", "1.2.4")
+    download(members)
+    (tmp_path / "nacc" / "images" / "mri7.zip").unlink()
+    on_disk(tmp_path / "nacc" / "images", members)
+    ingest([Cohort(name="NACC", format="nacc", path=str(tmp_path / "nacc"))], Ingest(), tmp_path / "tables")
+    (source,) = pd.read_csv(tmp_path / "tables" / "scans.tsv", sep="\t")["image_path"]
+    assert go(source, tmp_path)["status"] == "pass" and n_slices(tmp_path) == 30
+
+
+@pytest.mark.parametrize("form", ["zip", "folder"])
+def test_a_folder_of_several_series_that_is_named_as_a_scan_gives_its_t1_or_nothing(form, tmp_path):
+    whole = several("s")
+    for members, passes in ((whole, True), ({n: c for n, c in whole.items() if "/IM5" not in n}, False)):
+        where = tmp_path / str(passes)
+        source = f"{zipped(where / 'a.zip', members)}!s/" if form == "zip" else on_disk(where, members) / "s"
+        told = go(source, tmp_path)
+        assert told["status"] == ("pass" if passes else "fail"), told
+        assert n_slices(tmp_path) == 30 if passes else "none of which says that it is T1-weighted" in told["reason"]
+
+
+def test_a_file_stands_for_its_series_and_no_other_file(tmp_path):
+    folder = on_disk(tmp_path, several("s")) / "s"
+    assert go(folder / "IM4007", tmp_path)["status"] == "pass" and n_slices(tmp_path) == 36
+    first = go(folder / "IM5029", tmp_path)["sha256"]
+    assert n_slices(tmp_path) == 30
+    (folder / "IM5000").write_bytes(series("SAG MPRAGE", "1.2.5")[30])  # another slice of it has changed: made anew
+    assert go(folder / "IM5029", tmp_path).get("sha256") != first
+    (folder / "IM9").symlink_to("nowhere")
+    (folder / "IM5029").touch()
+    assert "No such file" in go(folder / "IM5029", tmp_path)["reason"]
+    assert "No such file" in go(folder, tmp_path)["reason"]

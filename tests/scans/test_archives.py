@@ -13,8 +13,9 @@ import pytest
 
 from elr_mri.scans import archives, imagepath
 from elr_mri.scans.archives import in_zip
+from elr_mri.scans.dicom import Part, by_series, header_text, preferred_t1, series_uid
 from elr_mri.scans.nacc import list_images
-from elr_mri.scans.series import header_text, sidecar_text
+from elr_mri.scans.series import sidecar_text
 
 LINK = 0o120777 << 16
 
@@ -33,10 +34,20 @@ def outcome(path):
     return [(one.image_path.partition("!")[2], one.reason) for one in in_zip(path)]
 
 
-def dicom(description, *, explicit=True):
-    raw = description.encode() + b" " * (len(description) % 2)
-    length = struct.pack("<2sH", b"LO", len(raw)) if explicit else struct.pack("<I", len(raw))
-    return bytes(128) + b"DICM" + bytes(40) + struct.pack("<HH", 0x0008, 0x103E) + length + raw + bytes(100)
+def element(group, number, text, kind=b"LO", *, explicit=True):
+    raw = text.encode() + b" " * (len(text) % 2)
+    length = struct.pack("<2sH", kind, len(raw)) if explicit else struct.pack("<I", len(raw))
+    return struct.pack("<HH", group, number) + length + raw
+
+
+def dicom(description, *, explicit=True, uid="", refers_to=""):
+    """The head of a file; `refers_to` is the UID of another series, named in a sequence before the file's own."""
+    body = element(0x0008, 0x103E, description, explicit=explicit)
+    body += element(0x0020, 0x000E, refers_to, b"UI", explicit=explicit) if refers_to else b""
+    if uid:
+        body += element(0x0020, 0x000D, "1.2.826.9", b"UI", explicit=explicit)
+        body += element(0x0020, 0x000E, uid, b"UI", explicit=explicit)
+    return bytes(128) + b"DICM" + bytes(40) + body + bytes(100)
 
 
 @pytest.mark.parametrize(
@@ -153,14 +164,55 @@ def test_a_zip_of_100_000_members_is_listed_in_seconds(tmp_path):
     assert time.perf_counter() - began < 60
 
 
-def test_only_the_head_of_one_dicom_file_of_a_folder_is_read(tmp_path, monkeypatch):
+def test_of_a_dicom_file_only_the_head_is_read_and_that_once(tmp_path, monkeypatch):
     read = []
     whole = archives._read
     monkeypatch.setattr(archives, "_read", lambda *a, **k: read.append(whole(*a, **k)) or read[-1])
     in_zip(
         write(tmp_path / "a.zip", [(f"s/{k}.dcm", dicom("T1") + bytes(2**20)) for k in range(20)], zipfile.ZIP_STORED)
     )
-    assert [len(raw) for raw in read] == [2**16]
+    assert [len(raw) for raw in read] == [2**16] * 20
+
+
+def test_a_folder_of_5_000_dicom_files_is_listed_in_seconds(tmp_path):
+    content = dicom("MPRAGE", uid="1.2.3") + bytes(2**16)
+    path = write(tmp_path / "a.zip", [(f"s/{k}", content) for k in range(5000)])
+    began = time.perf_counter()
+    (one,) = in_zip(path)
+    assert time.perf_counter() - began < 30
+    assert one.image_path.endswith("!s/") and one.uid is None and one.size == 5000 * len(content)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_files_own_series_is_told_from_one_that_it_refers_to(explicit):
+    assert series_uid(dicom("T1", explicit=explicit, uid="1.2.3", refers_to="1.2.9")) == "1.2.3"
+    assert series_uid(dicom("T1", explicit=explicit, refers_to="1.2.9")) == "1.2.9"
+    assert series_uid(dicom("T1", uid="no uid")) == series_uid(dicom("T1")) == series_uid(b"") == ""
+
+
+def test_each_series_of_a_flat_folder_is_an_image(tmp_path):
+    texts = {"1.2.1": "3 Plane Localizer", "1.2.2": "AX FLAIR", "1.2.3": "SAG MPRAGE"}
+    members = [(f"mri9/DICOM/{k}{uid[-1]}", dicom(text, uid=uid)) for k in range(2) for uid, text in texts.items()]
+    found = in_zip(write(tmp_path / "mri9.zip", [("mri9/DICOM/00", b"no DICOM"), *members]))
+    assert [(one.image_path[-3:], one.uid, one.description) for one in found] == [
+        (f"/0{uid[-1]}", uid, text) for uid, text in texts.items()
+    ]
+    assert sum(one.size for one in found) == sum(len(content) for _, content in members)
+
+
+def test_a_file_that_names_no_series_belongs_to_the_only_one():
+    known, other, bare = dicom("MPRAGE", uid="1.2.3"), dicom("FLAIR", uid="1.2.4"), dicom("")
+    parts = [Part(k, f"{k}.dcm", 10, head) for k, head in enumerate((bare, known, b"", other))]
+    (one,) = by_series(parts[:3])
+    assert (one.uid, one.told, one.files, one.n_bytes) == ("1.2.3", "MPRAGE", [0, 2, 1], 30)
+    assert [(one.uid, one.files) for one in by_series(parts)] == [("", [0, 2]), ("1.2.3", [1]), ("1.2.4", [3])]
+
+
+def test_of_several_t1_series_the_usual_one_is_preferred():
+    texts = ["FLAIR", "MPRAGE post gad", "T1 SE", "MPRAGE repeat", "MPRAGE", "MPRAGE"]
+    found = by_series(Part(k, "x", 10 + k, dicom(t, uid=f"1.2.{k}")) for k, t in enumerate(texts))
+    assert [preferred_t1(found[:n]) and preferred_t1(found[:n]).files[0] for n in range(1, 7)] == [None, 1, 2, 3, 4, 5]
+    assert preferred_t1(found[::-1]) == preferred_t1(found)
 
 
 def test_sidecars_of_all_kinds_are_no_crash():

@@ -139,3 +139,14 @@ def test_copies_are_exactly_the_repeated_contents(tmp_path_factory, contents):
 
 def test_every_reason_has_its_sentence():
     assert all(len(sentence) > 10 for sentence in REASONS.values())
+
+
+def test_a_cohort_may_lie_in_the_home_folder(adni, run, monkeypatch):
+    """`~` is read once, with the section: Python takes it for a folder of that name."""
+    adni.visit(1, "bl", "2006-01-10", "CN")
+    adni.image(1, "2006-01-20", 1)
+    monkeypatch.setenv("HOME", str(adni.write().parent))
+    cohort = Cohort(name="ADNI", format="adni", path="~/adni", tables="~/tables")
+    assert (cohort.path, cohort.tables) == (str(adni.root), str(adni.root.parent / "tables"))
+    assert len(run(cohort)["scans"]) == 1
+    assert Cohort(name="X", format="tsv", path="./a~b/").path == "./a~b/"  # else as it was written

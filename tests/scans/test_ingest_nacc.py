@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +15,8 @@ from elr_mri.config import Cohort, Ingest
 from elr_mri.errors import BadInput
 from elr_mri.scans import duplicates
 from elr_mri.scans.ingest import ingest
-from elr_mri.scans.nacc_tables import archive_stem
+from elr_mri.scans.nacc_tables import archive_stem, freezes
+from elr_mri.scans.scan_tables import scan_tables
 
 
 def one(nacc, **cells):
@@ -148,6 +150,30 @@ def test_the_commercial_mirror_and_the_newest_freeze(nacc, run):
     one(nacc).write(freeze=57)
     nacc.uds[0]["NACCUDSD"] = 3
     assert run(("nacc", nacc.write(freeze=71, who="commercial")))["scans"]["diagnosis"].tolist() == ["MCI"]
+
+
+@pytest.mark.parametrize("mark", [" (1)", "(2)", " (12)"])
+def test_a_table_that_was_downloaded_twice_keeps_its_name(nacc, run, mark):
+    root = one(nacc).write(freeze=71)
+    for path in root.glob("investigator_*.csv"):
+        path.rename(path.with_name(path.stem + mark + ".csv"))
+    assert len(run(("nacc", root))["scans"]) == 1
+    nacc.uds[0]["NACCUDSD"] = 3
+    nacc.write(freeze=71)  # of one freeze, as with ADNI's releases, the last by name: the one without a mark
+    assert run(("nacc", root))["scans"]["diagnosis"].tolist() == ["MCI"]
+    assert freezes(sorted(root.iterdir()), mri=True)[-1][1].name == "investigator_mri_nacc71.csv"
+    nacc.uds[0]["NACCUDSD"] = 1
+    nacc.write(freeze=72)
+    for path in root.glob("investigator_*72.csv"):
+        path.rename(path.with_name(path.stem + mark + ".csv"))
+    assert run(("nacc", root))["scans"]["diagnosis"].tolist() == ["CN"]  # the newest freeze counts, marked or not
+
+
+@pytest.mark.parametrize("name", ["mrisbm", "mriqc"])
+def test_scans_tables_may_carry_the_mark_of_a_second_download(name):
+    older, copy, plain = (Path(f"investigator_scan_{name}_nacc{n}.csv") for n in ("74", "75 (1)", "75"))
+    found = scan_tables([older, copy, plain])
+    assert list(found.values())[name == "mriqc"] == [plain, copy, older]
 
 
 def test_months_are_counted_from_the_first_visit_and_the_window_holds(nacc, run):

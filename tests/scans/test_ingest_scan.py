@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 
 import pytest
@@ -167,3 +168,27 @@ def test_scan_trees_of_several_depths_unpacked_or_in_one_zip(scan, nacc, run, fo
         (nacc.root / folders / "scan.nii").write_bytes(b"x")
     scans = run(("nacc", scan.write()))["scans"]
     assert scans["subject_id"].tolist() == ["sub-NACC000001"] and scans["hippocampus_mm3"].tolist() == [6100]
+
+
+def test_a_refused_series_among_others_in_its_folder_is_told_by_its_uid(scan, nacc, run):
+    """Also where the table has rows without a UID: an image without one is none of those."""
+    folder = nacc.root / "SCAN" / "NACC000001" / PROTOCOL / "2022-03-10_10_20_30.0" / "I11"
+    folder.mkdir(parents=True)
+    for uid in ("1.2.1", "1.2.2"):
+        head = bytes(128) + b"DICM"
+        for group, number, kind, text in (
+            (0x0008, 0x103E, b"LO", PROTOCOL + " " * (len(PROTOCOL) % 2)),
+            (0x0020, 0x000D, b"UI", "1.9.9\0"),
+            (0x0020, 0x000E, b"UI", uid + "\0"),
+        ):
+            head += struct.pack("<HH2sH", group, number, kind, len(text)) + text.encode()
+        (folder / uid[-1]).write_bytes(head)
+    scan.image(2, "2022-03-10", 22)
+    for number, uid, grade in ((1, "1.2.1", "Fail"), (1, "1.2.2", "1"), (1, "", "Fail"), (2, "", "Fail")):
+        row = {"NACCID": f"NACC{number:06d}", "STUDYDATE": "2022-03-10", "SERIESDESCRIPTION": "other"}
+        scan.series.append(row | {"SERIESINSTANCEUID": uid, "SERIESQC": grade, "STUDYQC": 1})
+    tables = run(("nacc", scan.write()))
+    assert [path[-2:] for path in tables["scans"]["image_path"]] == ["/2"]
+    assert dict(zip(tables["exclusions"]["image_uid"], tables["exclusions"]["reason"], strict=True))["1.2.1"] == (
+        "failed-series-qc"
+    )
