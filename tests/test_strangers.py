@@ -34,7 +34,7 @@ from elr_mri.scans.download import read_table
 from elr_mri.scans.predictions import PREDICTIONS
 from elr_mri.scans.table import SCANS, SPLIT, VISITS
 
-SECONDS, MEGABYTES = 5, 300
+SECONDS, MEGABYTES = 20, 300
 FUZZ = settings(
     max_examples=40,
     deadline=None,
