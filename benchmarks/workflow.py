@@ -37,6 +37,7 @@ from elr_mri.imaging.template import head_template
 
 ROOT = Path(__file__).parents[1]
 STUDY = yaml.safe_load((ROOT / "config" / "adni_nacc.yaml").read_text())
+PARTS = ("plan", "parse", "start", "scan")
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 PLAN_S, PLAN_GIB, PARSE, START, OVERHEAD = 60.0, 1.5, 1.3, 1.2, 0.10
 TIMES, PAIRS = 3, 9
@@ -275,14 +276,21 @@ def scan(folder: Path, starts: dict[str, float] | None) -> None:
         )
 
 
-def main() -> None:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """What was asked for; `parts` are all where none is named. Not by `choices`, which argparse of Python 3.11 asks of no part, too."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "parts", nargs="*", choices=["plan", "parse", "start", "scan"], default=["plan", "parse", "start", "scan"]
-    )
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default all")
     parser.add_argument("--scans", type=int, default=5000)
     parser.add_argument("--batches", type=int, nargs="*", default=[0, STUDY["batches"]])
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(given)
+    chosen.parts = chosen.parts or list(PARTS)
+    if unknown := [part for part in chosen.parts if part not in PARTS]:
+        parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    return chosen
+
+
+def main() -> None:
+    chosen = arguments()
     starts = None
     for part in chosen.parts:
         with tempfile.TemporaryDirectory() as name:
