@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 VERSIONS = {
     "phantom": 3,
-    "ingest": 10,
+    "ingest": 11,
     "split": 2,
     "demographics": 1,
     "convert": 5,

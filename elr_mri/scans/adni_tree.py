@@ -42,7 +42,7 @@ def list_images(files: Sequence[Path], *, root: Path) -> pd.DataFrame:
     """One row per image in the tree: NIfTI files, and DICOM series (the files of one image id in one leaf folder).
 
     Columns: image_path, image_uid, series, ptid, subject (RID), date, description, reason, detail. A zip that still
-    holds images is a row too, so that no one takes what lies in it for read.
+    holds images, or that cannot be read, is a row too, so that no one takes what lies in it for read.
     """
     rows, series, unknown = [], {}, {}
     for path in files:
@@ -53,9 +53,8 @@ def list_images(files: Sequence[Path], *, root: Path) -> pd.DataFrame:
             series.setdefault(_leaf(path, root), {}).setdefault(_uid(stem), []).append(path)
         elif kind == "unknown":
             unknown.setdefault(_leaf(path, root), []).append(path)
-        elif kind == "zip" and (held := _images_in(path)):
-            row = _row(path, root, path, stem, "unsupported-format")
-            rows.append(row | {"detail": f"a zip that is not unpacked ({held} images)"})
+        elif kind == "zip" and (refused := _refused_zip(path)):
+            rows.append(_row(path, root, path, stem, refused[0]) | {"detail": refused[1]})
     for leaf, by_uid in series.items():
         rows += [_series_row(leaf, paths, by_uid, root) for paths in by_uid.values()]
     rows += _unread_leaves(unknown, {Path(row["image_path"]) for row in rows}, root)
@@ -123,13 +122,14 @@ def _unread_leaves(unknown: dict[Path, list[Path]], known: set[Path], root: Path
     ]
 
 
-def _images_in(path: Path) -> int:
-    """Number of images in a zip, by the names in its directory."""
+def _refused_zip(path: Path) -> tuple[str, str] | None:
+    """Why a zip's images are not read, and how many they are by the names in its directory; None where it holds none."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return sum(bool(re.search(r"\.(nii|dcm|ima)(\.gz)?$", name, re.I)) for name in archive.namelist())
-    except READ_ERRORS:
-        return 0
+            held = sum(bool(re.search(r"\.(nii|dcm|ima)(\.gz)?$", name, re.I)) for name in archive.namelist())
+    except READ_ERRORS as problem:
+        return "unreadable-archive", " ".join(str(problem).split())
+    return ("unsupported-format", f"a zip that is not unpacked ({held} images)") if held else None
 
 
 def _row(image: Path, root: Path, file: Path, stem: str, reason: str | None) -> dict:

@@ -106,6 +106,17 @@ def test_what_is_no_scan_is_no_scan(adni, run):
     assert "not unpacked (1 images)" in " ".join(tables["exclusions"]["detail"].dropna())
 
 
+def test_a_zip_that_cannot_be_read_is_told(adni, run):
+    """A download that broke off: nobody knows what lies in it."""
+    adni.visit(1, "bl", "2006-01-10", "CN")
+    adni.image(1, "2006-01-12", 1)
+    (adni.root / "ADNI_2.zip").write_bytes(b"PK\x03\x04 and then the line broke")
+    tables = run(("adni", adni.write()))
+    assert outcome(tables) == {"1": "ses-M000", "none": "unreadable-archive"}
+    (told,) = tables["exclusions"]["detail"].dropna()
+    assert told == "File is not a zip file"
+
+
 def test_two_subjects_in_one_path_are_told(adni, run, table_writer):
     for rid in (1, 2):
         adni.visit(rid, "bl", "2006-01-10", "CN")
